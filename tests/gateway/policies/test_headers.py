@@ -41,14 +41,16 @@ def test_headers_are_taken_away_in_the_order_of_the_list(put: Put) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ("policy: header-injection", "at least"),
+        ("policy: header-injection", "policy 'header-injection' says nothing"),
         ("{policy: header-injection, request: {x-tulle-client: app-b}}", "the gateway's own"),
         ("{policy: header-injection, request: {Content-Length: '0'}}", "the gateway's own"),
         ("{policy: header-injection, request: {Authorization: Bearer x}}", "ends at the gateway"),
         ("{policy: header-injection, request: {'x y': a}}", "no name of a header"),
         ('{policy: header-injection, request: {x-a: "a\\nb: c"}}', "one line"),
         ("{policy: header-injection, request: {x-a: '${clinet}'}}", "nothing is known as ${clinet}"),
-        ("{policy: header-removal, request: ['*']}", "no name of a header"),
+        ("{policy: header-removal, request: ['*']}", "'*' is no name of a header"),
+        ("{policy: header-removal, response: [Server]}", "every answer has the gateway's own 'Server'"),
+        ("{policy: header-injection, response: {date: now}}", "every answer has the gateway's own 'date'"),
         ("{policy: header-removal, request: ['con*']}", "that a request needs"),
         ("{policy: header-removal, request: [host]}", "the gateway's own"),
     ],

@@ -40,3 +40,13 @@ def test_larger_headers_are_refused_before_anything_is_asked(
     check_error(mesh.ask(f"{API}first/{target}", headers | A), status, error)
     check_error(mesh.ask(f"{API}first/{target}", headers), status, error)
     assert mesh.ask(f"{API}second/{target}", headers | as_client("app-b")).status == 200
+
+
+def test_who_refuses_is_told(put: Put) -> None:
+    reply = put("- {policy: header-limit, max_count: 10}").ask(
+        f"{API}first/x", {f"x-{n}": "1" for n in range(12)} | as_client("app-a")
+    )
+    told = check_error(reply, 431, "HeadersTooLarge")["detailedMessage"]
+    assert (
+        told == "The request has more or longer headers than the service accepts. Send fewer or shorter ones"
+    )

@@ -201,7 +201,7 @@ def call(tiers: dict[str, str] | None = None, target: bytes = b"/a?x=1&x=2", **h
 
 
 def test_each_tier_has_its_limits() -> None:
-    step = quota({"tiers": {"gold": ["2/1d"], "free": ["1/1d"]}}, Windows())
+    step = quota({"tiers": {"gold": ["2/1d"], "free": "1/1d"}}, Windows())
     step.number = 0
     tiers = {"a": "gold", "b": "free"}
     for client, most in (("a", 2), ("b", 1)):

@@ -105,10 +105,15 @@ def test_what_the_document_asks_for_passes(
 @pytest.mark.parametrize(
     ("path", "body", "headers", "told"),
     [
-        ("/pets/echo", b'{"age": 3}', {}, "body it: Required (name)"),
-        ("/pets/echo", b'{"name": "Ann!"}', {}, "body name: Pattern"),
-        ("/pets/echo", b'{"name": "ann", "age": 100}', {}, "body age: Maximum (99)"),
-        ("/pets/echo", b'{"name": "ann", "more": 1}', {}, "body it: AdditionalProperties"),
+        ("/pets/echo", b'{"age": 3}', {}, "body: 'name' is missing"),
+        ("/pets/echo", b'{"name": "Ann!"}', {}, "body: name: expected text of the form"),
+        ("/pets/echo", b'{"name": "ann", "age": 100}', {}, "body: age: expected at most 99"),
+        (
+            "/pets/echo",
+            b'{"name": "ann", "more": 1}',
+            {},
+            "body: it has a member that the document does not have",
+        ),
         ("/pets/echo", b"", {}, "the body is missing"),
         ("/pets/echo?limit=0", b'{"name": "ann"}', {}, "query parameter 'limit'"),
         ("/pets/echo?limit=x", b'{"name": "ann"}', {}, "query parameter 'limit'"),
@@ -162,7 +167,7 @@ def test_what_is_only_reported_passes_and_is_told_in_the_log(processed: Processe
     processed.put(checking(on_violation="report"))
     assert processed.ask("/pets/echo", b'{"age": 1}').body == b'{"age": 1}'
     assert processed.ask("/pets/other/said", b"{}").status == 200
-    assert "SchemaViolation: body it: Required (name)" in processed.log()
+    assert "SchemaViolation: body: 'name' is missing" in processed.log()
 
 
 def test_answers_are_checked_where_that_is_wanted(processed: Processed) -> None:
@@ -174,7 +179,7 @@ def test_answers_are_checked_where_that_is_wanted(processed: Processed) -> None:
     reply = processed.ask("/pets/echo", b"no json", content_type="text/plain")
     check_error(reply, 502, "AnswerViolatesSchema")
     reply = processed.ask("/pets/echo", b'{"age": 1}', content_type="text/plain")
-    assert "Required (name)" in check_error(reply, 502, "AnswerViolatesSchema")["detailedMessage"]
+    assert "'name' is missing" in check_error(reply, 502, "AnswerViolatesSchema")["detailedMessage"]
     assert processed.ask("/pets/echo", b'{"name": "x"}', x_answer='{"status": "404 No"}').status == 404
 
 

@@ -33,6 +33,8 @@ _FRAMING: Final = frozenset(
 )
 # what tells who the caller is: set by a policy it would never reach a worker
 _CREDENTIALS: Final = frozenset({"authorization", "proxy-authorization", "client_id", "client_secret"})
+# what the gateway says of itself in every answer, whatever a service or a policy did
+_ITS_OWN: Final = frozenset({"server", "date"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def _read_injection(settings: Settings) -> Injection:
     for side, headers in settings.items():
         found[side] = {}
         for name, value in headers.items():
-            _check_name(name, side, name)
+            _check_name(name, name, side, name)
             if side == "request" and name.lower() in _CREDENTIALS:
                 hint = "give the worker its own credentials another way, such as a connection"
                 raise Unfit(f"the header '{name}' ends at the gateway", side, name, hint=hint)
@@ -73,7 +75,7 @@ def _read_removal(settings: Settings) -> Removal:
     found: dict[str, tuple[str, ...]] = {}
     for side, names in settings.items():
         for number, name in enumerate(names):
-            _check_name(name.removesuffix("*"), side, number)
+            _check_name(name.removesuffix("*"), name, side, number)
             if name.endswith("*") and any(one.startswith(name[:-1].lower()) for one in (*_FRAMING, *_OURS)):
                 hint = "write more of the name before the star"
                 raise Unfit(f"'{name}' takes away headers that a request needs", side, number, hint=hint)
@@ -81,10 +83,18 @@ def _read_removal(settings: Settings) -> Removal:
     return Removal(**found)
 
 
-def _check_name(name: str, *path: str | int) -> None:
-    low = name.lower()
+def _check_name(name: str, written: str, side: str, key: str | int) -> None:
+    low, path = name.lower(), (side, key)
     if _NAME.fullmatch(low) is None:
-        raise Unfit(f"'{name}' is no name of a header", *path, hint="a name without spaces: x-team")
+        hint = (
+            "a name without spaces: x-team"
+            if name
+            else "write the beginning of names before the star: x-debug-*"
+        )
+        raise Unfit(f"'{written}' is no name of a header", *path, hint=hint)
+    if side == "response" and low in _ITS_OWN:
+        message = f"every answer has the gateway's own '{name}', whatever a service says"
+        raise Unfit(message, *path, hint="leave it out")
     if low in _FRAMING or low.startswith(_OURS):
         raise Unfit(
             f"the header '{name}' is the gateway's own", *path, hint="choose another name, such as x-team"
@@ -184,7 +194,7 @@ def register(registry: Registry) -> None:
             _sides(_TAKEN),
             read=_read_removal,
             render=_remove,
-            example="policy: header-removal\nresponse: [server, 'x-debug-*']",
+            example="policy: header-removal\nresponse: [x-powered-by, 'x-debug-*']",
             **more,
         )
     )

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tulle.errors import Broken, Invalid, Problem, did_you_mean
 from tulle.gateway.policies.entry import Operation, Policy, split
-from tulle.gateway.policies.kind import RESERVED, Registry, Unfit, entry_schema, known_kinds
+from tulle.gateway.policies.kind import RESERVED, Kind, Registry, Unfit, entry_schema, known_kinds
 from tulle.gateway.policies.order import disorder
 from tulle.spec.document import Document, Path, refuse
 from tulle.spec.load import Schema, load_document, validate
@@ -94,7 +94,10 @@ def read_policies(
             hint = did_you_mean(raw["policy"], [kind.name for kind in known])
             problems.append(document.problem(message, (*at, "policy"), hint=hint))
             continue
-        wrong = validate(document, known.schema(raw["policy"]), at, where=f"policy '{raw['policy']}'")
+        wrong = _without_settings(document, at, raw, known.carried_out(raw["policy"]))
+        wrong = wrong or validate(
+            document, known.schema(raw["policy"]), at, where=f"policy '{raw['policy']}'"
+        )
         if not wrong:
             one, wrong = _read(document, at, raw, known)
             found += [one] if one is not None else []
@@ -102,6 +105,14 @@ def read_policies(
     if not problems:
         problems = _together(document, path, found, known)
     return (() if problems else tuple(found)), problems
+
+
+def _without_settings(document: Document, at: Path, raw: Mapping[str, Any], kind: Kind) -> list[Problem]:
+    """What is wrong with a policy that needs some setting, whichever, and has none."""
+    if "minProperties" not in kind.rules or raw.keys() - set(RESERVED):
+        return []
+    message, hint = f"policy '{kind.name}' says nothing", f"say some of: {', '.join(kind.properties)}"
+    return [document.problem(message, (*at, "policy"), hint=hint)]
 
 
 def _read(

@@ -9,10 +9,11 @@ from tulle.gateway.policies.kind import Registry
 from tulle.gateway.policies.steps import step_kind
 
 _LIMITS: Final[Json] = {
-    "type": "array",
+    "type": ["string", "array"],
     "minItems": 1,
     "maxItems": 10,
     "items": {"type": "string", "x-expected": "requests/period, such as 1000/1d"},
+    "x-expected": "requests/period, or a list of such",
 }
 _PROPERTIES: Final[Json] = {
     "limits": {**_LIMITS, "description": "requests/period, such as 10000/1d; each has to have room"},

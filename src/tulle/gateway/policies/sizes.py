@@ -92,6 +92,13 @@ def register(registry: Registry) -> None:
                     "Path and query are longer than the service accepts",
                     "Send what is long in the body",
                 ),
+                Refusal(
+                    "response.code == 431 && response.code_details == 'lua_response'",
+                    431,
+                    "HeadersTooLarge",
+                    "The request has more or longer headers than the service accepts",
+                    "Send fewer or shorter ones",
+                ),
             ),
             example="policy: header-limit\nmax_count: 40\nmax_url_bytes: 2048",
         )

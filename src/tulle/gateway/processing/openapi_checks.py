@@ -14,6 +14,7 @@ from typing import Any, Final
 import jsonschema_rs
 
 from tulle.errors import Invalid
+from tulle.gateway.processing.violation_words import violation
 from tulle.spec.openapi_document import METHODS
 
 MOST_OPERATIONS: Final = 2000
@@ -74,8 +75,7 @@ class Check:
             return []
         found = []
         for error in self._validator.iter_errors(value):
-            where = "/".join(str(part) for part in error.instance_path)
-            found.append(f"{where or 'it'}: {type(error.kind).__name__} {_expected(error)}".rstrip())
+            found.append(violation(error))
             if len(found) == MOST_TOLD:
                 break
         return found
@@ -281,14 +281,6 @@ def _read(text: str, kind: str) -> Any:
             return float(text)
         return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
     return text
-
-
-def _expected(error: Any) -> str:
-    """What a schema asks for, where it can be said in few words; from the schema alone, never from a value."""
-    for name in ("property", "limit", "types", "format", "pattern", "options"):
-        if (found := getattr(error.kind, name, None)) is not None:
-            return f"({str(found)[:80]})"
-    return ""
 
 
 def _modern(value: Any) -> Any:

@@ -159,7 +159,8 @@ def key_part(text: str) -> KeyPart:
     raise Invalid(f"key part '{text}' is not known", hint="header:, query:, claim: or body:")
 
 
-def _limits(given: Sequence[str], kind: str) -> tuple[Window, ...]:
+def _limits(given: str | Sequence[str], kind: str) -> tuple[Window, ...]:
+    given = [given] if isinstance(given, str) else given
     if kind not in {"fixed", "sliding"}:
         raise Invalid(f"quota: 'window' is {kind!r}, expected fixed or sliding")
     if len(given) > MOST_WINDOWS:

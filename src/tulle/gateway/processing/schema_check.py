@@ -181,7 +181,7 @@ def _body(call: Call, operation: Operation) -> list[str]:
         raise Refusal(
             415, "UnsupportedEncoding", "The request body is packed", "Send it without content-encoding"
         )
-    return [f"body {told}" for told in check.problems(call.json())]
+    return [f"body: {told}" for told in check.problems(call.json())]
 
 
 def _plain(answer: Answer) -> Any:
