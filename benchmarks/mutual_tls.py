@@ -24,9 +24,9 @@ import psutil
 from benchmarks.gateway.envoys import BODY, CLIENT, SECRET, TARGET, found, free_port, plain, process, proxy
 
 from tulle.config import Settings
-from tulle.gateway.contract import hash_secret
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.policy import Backend, Client, Contract, GatewayPolicy, ManagedService, RateLimit
+from tulle.gateway.secret import hash_secret
 from tulle.gateway.trust.keeper import Keeper
 from tulle.serving.traffic import single
 from tulle.state.db import open_database

@@ -21,7 +21,7 @@ from tulle.catalog.trial import Credentials, How, TryAnswer
 from tulle.cli.connect import InProcess
 from tulle.config import Settings
 from tulle.errors import NotFound, TulleError
-from tulle.gateway import contract
+from tulle.gateway import applications as registered
 from tulle.gateway.policy import RateLimit
 from tulle.lake.repository import Lake, open_lake
 from tulle.pipeline import run as runs
@@ -221,8 +221,8 @@ def built_mesh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generation.request(made.database, built.service, built.version)
     generation.activate(made.database, built.service, built.version)
     limits = {built.service: RateLimit(5, 1000)}
-    contract.register(made.database, "web-shop", owner="Web team", services=limits)
-    contract.register(made.database, "tulle-portal", services=limits)
+    registered.register(made.database, "web-shop", owner="Web team", services=limits)
+    registered.register(made.database, "tulle-portal", services=limits)
     made.database.close()
     return folder
 

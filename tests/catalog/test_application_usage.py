@@ -12,9 +12,10 @@ from tests.control.bazaar import Bazaar
 from tests.observe.lines import as_read, line
 
 from tulle.catalog import applications
-from tulle.gateway import contract, contract_step
+from tulle.gateway import applications as registered
+from tulle.gateway import contract_step
 from tulle.gateway.apis import remarks
-from tulle.gateway.contract import About
+from tulle.gateway.applications import About
 from tulle.gateway.contract_record import Place
 from tulle.observe.calls import Calls
 from tulle.observe.calls import Place as Read
@@ -29,7 +30,7 @@ GOLD = Tier("gold", parse_limits("100/1s"))
 def bazaar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bazaar]:
     made = Bazaar(tmp_path_factory.mktemp("bazaar") / "mesh")
     database = made.workspace.database
-    till = contract.register(database, "till", about=About(("kim",)))
+    till = registered.register(database, "till", about=About(("kim",)))
     for name in ("orders", "payroll"):
         place = Place("api", name)
         contract_step.ask(database, till.client_id, place, GOLD, purpose=f"to use {name}", by="kim")
@@ -108,7 +109,7 @@ def test_who_may_use_what_is_told_a_page_at_a_time(bazaar: Bazaar, monkeypatch: 
     """By the API to who may know it, and on pages; a way that is open is nobody's secret where the API is none."""
     database = bazaar.workspace.database
     for label in ("first-app", "second-app"):
-        contract.register(
+        registered.register(
             database, label, about=About(("kim",)), services={"orders": parse_limits("1/1s")[0]}
         )
     whole = bazaar.call("GET", "/access").json()["access"]

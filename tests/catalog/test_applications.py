@@ -7,8 +7,9 @@ from tests.catalog.conftest import Browser
 
 from tulle.catalog import applications as pages
 from tulle.errors import NotFound
-from tulle.gateway import contract, contract_step, service_keys
-from tulle.gateway.contract import About
+from tulle.gateway import application_secret, contract_step, service_keys
+from tulle.gateway import applications as registered
+from tulle.gateway.applications import About
 from tulle.gateway.contract_record import Place
 from tulle.gateway.contract_step import Decision
 from tulle.spec.tier import Offer, Terms, Tier, parse_limits
@@ -28,7 +29,7 @@ def test_applications_are_found_by_name_and_owner_a_page_at_a_time(
 ) -> None:
     monkeypatch.setattr(pages, "A_PAGE", 3)
     for number in range(4):
-        contract.register(browser.world.database, f"app-{number}", about=About((f"tom{number % 2}",)))
+        registered.register(browser.world.database, f"app-{number}", about=About((f"tom{number % 2}",)))
     html = browser.get("/applications")
     assert [name in html for name in ("app-0", "app-2", "app-3", "web-shop")] == [True, True, False, False]
     following = html.split("after=")[1].split('"')[0]
@@ -44,8 +45,8 @@ def test_an_application_shows_what_it_asked_for_and_never_a_secret(browser: Brow
     offer(browser)
     database = browser.world.database
     about = About(("tom",), HOSTILE, HOSTILE, "tom")
-    made = contract.register(database, "till", about=about)
-    rotated = contract.rotate(database, "till", overlap=3600)
+    made = registered.register(database, "till", about=about)
+    rotated = application_secret.rotate(database, "till", overlap=3600)
     record = contract_step.ask(
         database, made.client_id, Place("api", NAME), GOLD, purpose=HOSTILE, terms=Terms("0", "x"), by="tom"
     )
@@ -62,14 +63,14 @@ def test_an_application_shows_what_it_asked_for_and_never_a_secret(browser: Brow
     for one in (made, rotated):
         assert one.client_secret not in html
     with pytest.raises(NotFound):
-        browser.world.reader().callers.one(contract.PORTAL)
+        browser.world.reader().callers.one(registered.PORTAL)
 
 
 def test_what_waits_is_decided_on_its_page(browser: Browser) -> None:
     offer(browser)
     database = browser.world.database
     assert "Nothing waits." in browser.get("/access/requests")
-    made = contract.register(database, "till")
+    made = registered.register(database, "till")
     record = contract_step.ask(database, made.client_id, Place("api", NAME), GOLD, purpose="sells", by="tom")
     html = browser.get("/access/requests")
     assert f'data-lake="/mesh/v1/contracts/{record.id}"' in html
@@ -87,7 +88,7 @@ def test_who_may_use_what_is_listed_without_people(browser: Browser) -> None:
     service_keys.create(database, NAME, label="shop key")
     contract_step.agree(
         database,
-        contract.register(database, "till").client_id,
+        registered.register(database, "till").client_id,
         Place("product", "people"),
         GOLD.limits,
         by="olga",

@@ -19,10 +19,10 @@ from tulle.catalog.page_values import ProcessView
 from tulle.control import release
 from tulle.control.apply import apply_plan
 from tulle.errors import Broken
-from tulle.gateway import contract, contract_step
+from tulle.gateway import applications, contract_step
 from tulle.gateway.apis import records, remarks
 from tulle.gateway.apis.sight import Sight
-from tulle.gateway.contract import About
+from tulle.gateway.applications import About
 from tulle.gateway.contract_record import Place
 from tulle.observe.calls import Calls
 from tulle.observe.calls import Place as Read
@@ -104,8 +104,8 @@ def bazaar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bazaar]:
 def _use(bazaar: Bazaar) -> None:
     """Contracts and requests for both, a question, and calls."""
     database = bazaar.workspace.database
-    contract.register(database, "kiosk", services={"payroll": parse_limits("1/1s")[0]})
-    till = contract.register(database, "till", about=About(("vic",)))
+    applications.register(database, "kiosk", services={"payroll": parse_limits("1/1s")[0]})
+    till = applications.register(database, "till", about=About(("vic",)))
     counting, at = Tally(Operations({}, "/public/api/v1/")), time.time() - 60
     for name in ("payroll", "bonuses"):
         tier = Tier("gold", parse_limits("100/1s"))

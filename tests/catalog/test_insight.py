@@ -12,7 +12,7 @@ from tests.observe.lines import as_read, line
 
 from tulle.catalog.insight import InsightReader
 from tulle.errors import Invalid, NotFound
-from tulle.gateway import contract
+from tulle.gateway import applications
 from tulle.observe.calls import HOUR, Calls, Place
 from tulle.observe.operations import Operations
 from tulle.observe.tally import Batch, Cell, Key, Tally
@@ -32,7 +32,7 @@ def count(world: World, *lines: bytes) -> None:
 def asked(world: World) -> str:
     """What a service was asked in the last half hour; the client id of who asked."""
     now, path = time.time() - 1800, f"/public/api/v1/{SERVICE}/total/lookup"
-    (shop,) = (one.client_id for one in contract.applications(world.database) if one.name == "web-shop")
+    (shop,) = (one.client_id for one in applications.applications(world.database) if one.name == "web-shop")
     usual = {"service": SERVICE, "path": path, "client": shop}
     count(
         world,

@@ -15,7 +15,8 @@ from tests.control.crowd import WAITS, api_name, application_name, crowd
 
 from tulle.catalog.applications import A_PAGE
 from tulle.catalog.uses import uses
-from tulle.gateway import contract, contract_record
+from tulle.gateway import applications as registered
+from tulle.gateway import contract_record
 from tulle.gateway.holders import holders
 
 APIS, APPLICATIONS = 60, 700
@@ -133,9 +134,9 @@ def test_whoever_asks_is_told_what_is_theirs_a_page_at_a_time(large: Bazaar) -> 
     assert {one["by"] for one in walked(large, "/access?limit=500", "access", who="kim")} == {"everybody"}
     shown = {str(one["name"]) for one in walked(large, "/apis?limit=50", "apis", who="kim")}
     assert len(shown) == APIS + 1 - RESTRICTED
-    assert len(contract.names(large.workspace.database, owner="ann")) == 10
-    assert contract.names(large.workspace.database, owner="Ann") == {}
-    assert contract.names(large.workspace.database, owner='a"nn') == {}
+    assert len(registered.names(large.workspace.database, owner="ann")) == 10
+    assert registered.names(large.workspace.database, owner="Ann") == {}
+    assert registered.names(large.workspace.database, owner='a"nn') == {}
 
 
 def test_what_waits_is_shown_a_page_at_a_time(large: Bazaar) -> None:

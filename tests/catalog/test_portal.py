@@ -10,7 +10,7 @@ from tulle.catalog.lake.objects import folder_page
 from tulle.catalog.page_values import ProcessView
 from tulle.catalog.portal import CALLERS_DRAWN
 from tulle.errors import NotFound
-from tulle.gateway import contract
+from tulle.gateway import applications as registered
 from tulle.gateway.policy import RateLimit
 from tulle.state.tables import applications
 
@@ -95,7 +95,7 @@ def test_lineage_goes_from_file_to_service(world: World) -> None:
 
 def test_many_applications_are_one_box(world: World) -> None:
     for number in range(CALLERS_DRAWN):
-        contract.register(world.database, f"app-{number}", services={"customer-totals": RateLimit(5, 1000)})
+        registered.register(world.database, f"app-{number}", services={"customer-totals": RateLimit(5, 1000)})
     picture = world.reader().product("people").picture
     named = [placed.box.title for placed in picture.boxes if placed.box.kind == "application"]
     assert named == [f"{CALLERS_DRAWN + 1} of customer-totals"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.catalog.conftest import Browser
 from tests.catalog.test_models import put_model
 
-from tulle.gateway import contract
+from tulle.gateway import applications
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/portal.md").read_text()
 # What scripts and tools get: parts of pages, documents.
@@ -44,7 +44,7 @@ def test_every_page_of_the_table_is_there(browser: Browser) -> None:
     assert len(SAID) > 15
     put_model(browser.world)
     run = re.findall(r'href="/runs/([^"/]+)"', browser.get("/runs"))[0]
-    shop = {one.name: one.client_id for one in contract.applications(browser.world.database)}["web-shop"]
+    shop = {one.name: one.client_id for one in applications.applications(browser.world.database)}["web-shop"]
     names = {**NAMES, "/insight/clients/{name}": shop}
     for address in SAID:
         if address.startswith("/lake/{repository}"):

@@ -20,7 +20,7 @@ from tests.system.test_portal import ARGUMENTS, CHROMIUM, CONTRAST, NAMELESS
 
 from tulle.control.apply import apply_plan
 from tulle.control.workspace import Workspace
-from tulle.gateway import contract, contract_record
+from tulle.gateway import applications, contract_record
 from tulle.lake.access.people import AccessKey
 from tulle.server.app import application
 from tulle.server.lake_doors import lake_access
@@ -79,7 +79,7 @@ def test_the_way_from_the_registration_to_the_contract(desk: Desk) -> None:
     register.get_by_label("Name").fill("till")
     register.get_by_role("button", name="Register").click()
     expect(register.get_by_role("status")).to_contain_text("Shown once: till-")
-    assert contract.get(database, "till").about.owners == ("tom",)
+    assert applications.get(database, "till").about.owners == ("tom",)
 
     page.goto("/applications/till")
     ask = page.get_by_role("form", name="Ask for access")
@@ -93,7 +93,7 @@ def test_the_way_from_the_registration_to_the_contract(desk: Desk) -> None:
     rotate = page.get_by_role("form", name="Rotate the secret")
     rotate.get_by_role("button", name="Make a new secret").click()
     expect(rotate.get_by_role("status")).to_contain_text(re.compile(r"Shown once: till-.*~"))
-    assert len(contract.get(database, "till").secrets) == 2
+    assert len(applications.get(database, "till").secrets) == 2
 
     page.goto("/access/requests")
     page.get_by_text("Decide", exact=True).click()

@@ -18,7 +18,8 @@ from tulle.control import access_requests, applications, offers
 from tulle.control.apply import apply_plan, current_plan
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, Invalid
-from tulle.gateway import admitted, contract, contract_record, contract_step, envoy_files
+from tulle.gateway import admitted, application_secret, contract_record, contract_step, envoy_files
+from tulle.gateway import applications as registered
 from tulle.gateway.contract_record import Place
 from tulle.gateway.last_used import note
 from tulle.gateway.policy import ManagedService
@@ -111,8 +112,8 @@ def test_nobody_is_called_as_an_application_s_id(applied: Workspace, office: Tul
     made = office("tom", "create", "till")
     assert "looks like the id" in office("tom", "create", made["client_id"], fails=True)
     # As one may have been registered before there was that rule.
-    contract.register(applied.database, made["client_id"], owner="eve")
-    assert contract.get(applied.database, made["client_id"]).name == "till"
+    registered.register(applied.database, made["client_id"], owner="eve")
+    assert registered.get(applied.database, made["client_id"]).name == "till"
 
 
 def test_an_automatic_tier_is_given_at_once(applied: Workspace, office: Tulle) -> None:
@@ -205,7 +206,7 @@ WRONG = (
 
 
 def test_what_nobody_can_mean_is_told(mesh: Mesh, applied: Workspace) -> None:
-    contract.register(applied.database, "till", owner="tom")
+    registered.register(applied.database, "till", owner="tom")
     for words, told in WRONG:
         assert told in tulle(mesh, "app", *words, fails=True), words
     assert limits(applied) == {}
@@ -267,7 +268,7 @@ def test_a_changed_tier_hits_contracts_and_one_in_use_is_not_taken_out(
 def test_a_product_is_asked_for_as_a_whole(
     mesh: Mesh, applied: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contract.register(applied.database, "till", owner="tom")
+    registered.register(applied.database, "till", owner="tom")
     made = json.loads(
         tulle(mesh, "app", "request", "till", "sales", "--product", "--purpose", "all of it", "--json")
     )
@@ -281,7 +282,7 @@ def test_a_product_is_asked_for_as_a_whole(
 def test_who_may_use_what_and_why(mesh: Mesh, applied: Workspace, office: Tulle) -> None:
     office("tom", "create", "till")
     asked = ask(office, tier="free")
-    client_id = contract.get(applied.database, "till").client_id
+    client_id = registered.get(applied.database, "till").client_id
     note(applied.database, {(client_id, "sold", ""): 1_772_359_200.0})
     (use,) = office("tom", "access")
     assert (use["by"], use["who"], use["name"], use["product"]) == ("application", "till", "sold", "sales")
@@ -305,7 +306,7 @@ def test_one_sees_what_is_one_s_own_among_many(applied: Workspace, office: Tulle
     office("tom", "create", "till")
     mine = ask(office)
     for number in range(3):
-        client_id = contract.register(applied.database, f"other-{number}", owner="eve").client_id
+        client_id = registered.register(applied.database, f"other-{number}", owner="eve").client_id
         contract_step.agree(applied.database, client_id, Place("api", "sold"), parse_limits("1/1s"))
     access = lake_access(applied.settings, applied.database)
     found = access_requests.listed(applied, access, limit=1, user="tom")
@@ -318,24 +319,24 @@ def test_rotation_by_the_commands(mesh: Mesh, applied: Workspace) -> None:
     told = tulle(mesh, "app", "rotate", "till")
     assert "the secret before it goes on until" in told
     second = json.loads((mesh.folder / ".tulle/credentials/till.json").read_text())
-    assert len(contract.get(applied.database, "till").secrets) == 2
+    assert len(registered.get(applied.database, "till").secrets) == 2
     shown = tulle(mesh, "app", "show", "till")
     assert "old secret" in shown
     assert first["client_secret"] not in shown
     assert second["client_secret"] not in shown
     assert "the old secret of till is refused" in tulle(mesh, "app", "rotate", "till", "--end-old")
     assert "has the one secret" in tulle(mesh, "app", "rotate", "till", "--end-old")
-    assert contract.opens(applied.database, "till", second["client_id"], second["client_secret"])
-    assert not contract.opens(applied.database, "till", first["client_id"], first["client_secret"])
+    assert application_secret.opens(applied.database, "till", second["client_id"], second["client_secret"])
+    assert not application_secret.opens(applied.database, "till", first["client_id"], first["client_secret"])
 
 
 def test_applications_are_listed_a_page_at_a_time(mesh: Mesh, applied: Workspace) -> None:
     names = [f"app-{number:02}" for number in range(7)]
     for name in names:
-        contract.register(applied.database, name)
-    contract.revoke(applied.database, "app-03")
-    contract.register(applied.database, "app-03")
-    contract.register(applied.database, contract.PORTAL)
+        registered.register(applied.database, name)
+    registered.revoke(applied.database, "app-03")
+    registered.register(applied.database, "app-03")
+    registered.register(applied.database, registered.PORTAL)
     seen: list[str] = []
     after = ""
     while True:
@@ -387,7 +388,7 @@ def test_an_api_of_a_product_s_folder_is_asked_for_by_its_own_tiers(
     assert "has terms, version 3" in office("tom", *words, fails=True)
     made = office("tom", *words, "--accept-terms", "3")
     assert (made["state"], made["tier"], made["api"]) == ("approved", "basic", "prices")
-    held = contract.get(applied.database, "till").contracts
+    held = registered.get(applied.database, "till").contracts
     assert [(one.service, str(one.limit)) for one in held] == [("prices", "4/1s")]
     assert [one["name"] for one in office("olga", "access", "--service", "prices")] == ["prices"]
     mesh.sales("apis/prices.yaml", API.replace("basic", "other"))

@@ -25,7 +25,7 @@ from tulle.control.apply import apply_plan, current_plan, retire
 from tulle.control.check_mesh import check_mesh, check_named
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, Problem
-from tulle.gateway import contract
+from tulle.gateway import applications as registered
 from tulle.gateway.admitted import policy_of
 from tulle.gateway.apis import own_policies, records
 from tulle.gateway.apis.instance import instances, managed_instances
@@ -115,7 +115,7 @@ def details(workspace: Workspace) -> dict[str, tuple[bool, tuple[str, ...]]]:
 
 def test_a_plan_tells_what_becomes_of_apis_and_whom_it_hits(mesh: Mesh, plain: Workspace) -> None:
     assert current_plan(plain)[0].steps == ()
-    contract.register(plain.database, "shop-app", services={"orders": LIMIT})
+    registered.register(plain.database, "shop-app", services={"orders": LIMIT})
     mesh.sales("apis/orders.openapi.yaml", NEWER)
     found = details(plain)
     assert found["API orders v2: GET /items/{id} is removed"] == (
@@ -134,12 +134,12 @@ def test_a_plan_tells_what_becomes_of_apis_and_whom_it_hits(mesh: Mesh, plain: W
     )
     apply_plan(plain)
     assert records.recorded(plain.database) == ()
-    (application,) = contract.applications(plain.database)
+    (application,) = registered.applications(plain.database)
     assert application.contracts == ()
 
 
 def test_a_plan_tells_what_differs_within_operations(mesh: Mesh, plain: Workspace) -> None:
-    contract.register(plain.database, "shop-app", services={"orders": LIMIT})
+    registered.register(plain.database, "shop-app", services={"orders": LIMIT})
     needed = "{get: {parameters: [{name: shop, in: query, required: true}], responses: {}}}"
     mesh.sales(
         "apis/orders.openapi.yaml",
@@ -293,7 +293,7 @@ def test_nobody_takes_the_name_or_the_address_of_an_api_in_force(mesh: Mesh, pla
 
 
 def test_what_a_retired_or_destroyed_product_offered_ends(mesh: Mesh, plain: Workspace) -> None:
-    contract.register(plain.database, "shop-app", services={"orders": LIMIT})
+    registered.register(plain.database, "shop-app", services={"orders": LIMIT})
     found = destroy.preview(plain, "sales")
     assert "API 'orders' ends, and the contracts of applications shop-app" in [
         s.sentence for s in found.steps
@@ -301,7 +301,7 @@ def test_what_a_retired_or_destroyed_product_offered_ends(mesh: Mesh, plain: Wor
     assert "application shop-app" in found.affected
     retire(plain, "sales")
     assert records.recorded(plain.database) == ()
-    assert contract.applications(plain.database)[0].contracts == ()
+    assert registered.applications(plain.database)[0].contracts == ()
 
 
 # ── contracts ────────────────────────────────────────────────────────────────────────────────────────────
@@ -349,7 +349,7 @@ def test_a_version_lives_and_ends(plain: Workspace) -> None:
     apis.deprecate(plain, "orders", "v1", sunset=tomorrow + dt.timedelta(days=1))
     life = records.find(plain.database, "orders").lives["v1"]
     assert (life.deprecated_at, life.successor) == (since, "")
-    contract.register(plain.database, "shop-app", services={"orders": LIMIT})
+    registered.register(plain.database, "shop-app", services={"orders": LIMIT})
     with pytest.raises(Denied, match="is not retired before its sunset") as caught:
         apis.retire(plain, "orders", "v1")
     assert [p.message for p in caught.value.problems] == ["application 'shop-app' has a contract on it"]
@@ -607,7 +607,7 @@ def test_a_hidden_api_is_asked_for_as_one_that_is_not_there(office: Office) -> N
 
 
 def test_a_contract_for_a_product_opens_no_hidden_api(mesh: Mesh, plain: Workspace) -> None:
-    contract.register(plain.database, "shop-app")
+    registered.register(plain.database, "shop-app")
     of_product = access_requests.Asked("shop-app", "sales", "product", purpose="all of it")
     made = access_requests.ask(plain, seeing(plain), of_product, by="ann")
     access_requests.decide(plain, seeing(plain), made.id, "approve")
@@ -655,9 +655,9 @@ def test_access_is_asked_for_under_a_tier_as_long_as_the_api_takes_contracts(
     found = details(plain)
     assert found["API orders: tier 'free' is offered: 5/1s + 100/1d"] == (False, ())
     apply_plan(plain)
-    contract.register(plain.database, "shop-app")
+    registered.register(plain.database, "shop-app")
     asked = access_requests.Asked("shop-app", "orders", tier="free", purpose="to sell", terms="1")
-    contract.register(plain.database, "gold-app")
+    registered.register(plain.database, "gold-app")
     waits = access_requests.Asked("gold-app", "orders", tier="gold", purpose="to sell", terms="1")
     waiting = access_requests.ask(plain, seeing(plain), waits)
     made = access_requests.ask(plain, seeing(plain), asked, by="ann")
@@ -675,7 +675,7 @@ def test_access_is_asked_for_under_a_tier_as_long_as_the_api_takes_contracts(
     plan, _ = current_plan(plain)
     assert "tier 'free' of API 'orders' is taken out, and 1 contract is under it" in plan.refusals[0].message
     apis.retire(plain, "orders", "v1", force=True)
-    contract.register(plain.database, "late-app")
+    registered.register(plain.database, "late-app")
     late = access_requests.Asked("late-app", "orders", tier="free", purpose="to sell", terms="1")
     with pytest.raises(Conflict, match="takes no new contracts"):
         access_requests.ask(plain, seeing(plain), late)

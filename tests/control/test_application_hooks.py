@@ -16,7 +16,7 @@ from tests.pipeline.conftest import Mesh
 from tulle.control import application_hooks
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, Invalid, NotFound, Unavailable
-from tulle.gateway import contract
+from tulle.gateway import applications
 from tulle.observe.channels import Message
 from tulle.server.app import open_workspace
 from tulle.spec.mesh import load_settings
@@ -62,7 +62,7 @@ def hook() -> Iterator[Hook]:
 def told(mesh: Mesh, hook: Hook) -> Iterator[Workspace]:
     mesh.write("mesh.yaml", f"name: test\nwebhook_addresses: ['127.0.0.1:{hook.server_port}']\n")
     workspace = open_workspace(load_settings(mesh.folder, {}))
-    contract.register(workspace.database, "till", owner="tom")
+    applications.register(workspace.database, "till", owner="tom")
     yield workspace
     workspace.database.close()
 
@@ -70,7 +70,7 @@ def told(mesh: Mesh, hook: Hook) -> Iterator[Workspace]:
 def test_where_alerts_go_no_application_may_lead(mesh: Mesh, hook: Hook) -> None:
     mesh.write("mesh.yaml", f"name: test\nalert_addresses: ['127.0.0.1:{hook.server_port}', 10.0.0.0/8]\n")
     workspace = open_workspace(load_settings(mesh.folder, {}))
-    contract.register(workspace.database, "till", owner="tom")
+    applications.register(workspace.database, "till", owner="tom")
     for url in (
         f"http://127.0.0.1:{hook.server_port}/",
         f"https://127.0.0.1:{hook.server_port}/",
@@ -84,7 +84,7 @@ def test_where_alerts_go_no_application_may_lead(mesh: Mesh, hook: Hook) -> None
 
 def test_what_is_told_is_signed(told: Workspace, hook: Hook) -> None:
     url = f"http://127.0.0.1:{hook.server_port}/tulle?k=T0PS3CRET"
-    client_id = contract.get(told.database, "till").client_id
+    client_id = applications.get(told.database, "till").client_id
     assert not application_hooks.has_hook(told, client_id)
     application_hooks.send(told, client_id, MESSAGE)  # nobody to tell
     made = application_hooks.set_hook(told, "till", url, actor="tom", user="tom")
@@ -107,7 +107,7 @@ def test_what_is_told_is_signed(told: Workspace, hook: Hook) -> None:
 
 def test_what_is_not_taken_is_told_without_the_url(told: Workspace, hook: Hook) -> None:
     application_hooks.set_hook(told, "till", f"http://127.0.0.1:{hook.server_port}/T0PS3CRET")
-    client_id = contract.get(told.database, "till").client_id
+    client_id = applications.get(told.database, "till").client_id
     for status, kind in ((503, Unavailable), (429, Unavailable), (404, Invalid), (302, Invalid)):
         hook.status = status
         with pytest.raises(kind, match=rf"the webhook of application 'till-\w+' answered {status}") as caught:
@@ -135,7 +135,7 @@ def test_where_nobody_may_be_led_is_refused(
 ) -> None:
     with pytest.raises(kind, match=says):
         application_hooks.set_hook(told, "till", url)
-    assert not application_hooks.has_hook(told, contract.get(told.database, "till").client_id)
+    assert not application_hooks.has_hook(told, applications.get(told.database, "till").client_id)
 
 
 def test_it_is_the_owners(told: Workspace, hook: Hook) -> None:

@@ -15,7 +15,7 @@ from tulle.control.application_people import addresses_of
 from tulle.control.check_mesh import check_mesh
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid
-from tulle.gateway.contract import About
+from tulle.gateway.applications import About
 from tulle.lake.access import people
 from tulle.observe.channels import Channels, Message
 from tulle.server.app import open_workspace

@@ -18,7 +18,7 @@ from tulle.control.apply import apply_plan, current_plan
 from tulle.control.plan import Detail
 from tulle.control.workspace import Workspace
 from tulle.errors import Broken, Conflict, Denied, Invalid
-from tulle.gateway import contract, service_keys
+from tulle.gateway import applications, service_keys
 from tulle.gateway.policy import RateLimit
 from tulle.spec.capability import Capability
 from tulle.spec.product import Component, DataProduct
@@ -56,7 +56,7 @@ def test_applying_twice_changes_nothing(workspace: Workspace) -> None:
 def test_whom_a_removed_column_hits_depends_on_who_uses_it(mesh: Mesh, workspace: Workspace) -> None:
     mesh.sales("services/sold.yaml", PRICES)
     apply_plan(workspace)
-    contract.register(workspace.database, "shop-app", services={"sold": RateLimit(1, 1000)})
+    applications.register(workspace.database, "shop-app", services={"sold": RateLimit(1, 1000)})
     service_keys.create(workspace.database, "sold", label="web shop")
     assert WITHOUT_DAY != SALES != WITHOUT_AMOUNT
     mesh.sales("product.yaml", WITHOUT_DAY)

@@ -23,7 +23,8 @@ from tulle.control.contract_notices import ContractNotices, compose, follow, kee
 from tulle.control.pace import Pace
 from tulle.control.workspace import Workspace
 from tulle.errors import LimitExceeded
-from tulle.gateway import contract
+from tulle.gateway import application_secret
+from tulle.gateway import applications as registered
 from tulle.gateway.apis import records
 from tulle.gateway.policy import RateLimit
 from tulle.lake.access import people
@@ -94,13 +95,13 @@ def tell(workspace: Workspace, receiver: Receiver, many: int) -> list[dict[str, 
 
 def test_every_step_is_told_once(told: Workspace, receiver: Receiver) -> None:
     access = lake_access(told.settings, told.database)
-    made = contract.register(told.database, "till", owner="tom")
-    contract.register(told.database, contract.PORTAL, services={"sold": RateLimit.parse("1/1s")})
+    made = registered.register(told.database, "till", owner="tom")
+    registered.register(told.database, registered.PORTAL, services={"sold": RateLimit.parse("1/1s")})
     asked = ask(told, access, Asked("till", "sold", purpose="to <b>sell</b>"), by="tom")
     decide(told, access, asked.id, "approve", Said(expires="3d"), by="olga")
     keep(told)  # it ends within the week
     decide(told, access, asked.id, "revoke", Said(reason="too loud"), by="olga")
-    rotated = contract.rotate(told.database, "till", overlap=60, actor="tom")
+    rotated = application_secret.rotate(told.database, "till", overlap=60, actor="tom")
     got = tell(told, receiver, 5)
     assert [one["step"] for one in got] == [
         "contract.requested",
@@ -124,7 +125,7 @@ def test_every_step_is_told_once(told: Workspace, receiver: Receiver) -> None:
 
 
 def test_an_end_is_told_though_nobody_did_anything(told: Workspace, receiver: Receiver) -> None:
-    contract.register(told.database, "till", services={"sold": RateLimit.parse("1/1s")})
+    registered.register(told.database, "till", services={"sold": RateLimit.parse("1/1s")})
     with told.database.write() as cx:
         cx.execute(update(rows).values(until=now() - 1))
     keep(told)
@@ -149,17 +150,17 @@ def to_people(workspace: Workspace) -> dict[tuple[str, str], list[tuple[str, str
 
 def test_the_people_of_an_application_hear_of_it_themselves(told: Workspace, receiver: Receiver) -> None:
     access = lake_access(told.settings, told.database)
-    about = contract.About(("tom", "eve@elsewhere.net"), contact="tills@example.org")
-    made = contract.register(told.database, "till", about=about)
-    contract.register(told.database, "quiet", owner="bob")
+    about = registered.About(("tom", "eve@elsewhere.net"), contact="tills@example.org")
+    made = registered.register(told.database, "till", about=about)
+    registered.register(told.database, "quiet", owner="bob")
     set_hook(told, "till", f"http://127.0.0.1:{receiver.port}/hook")
     asked = ask(told, access, Asked("till", "sold", purpose="to sell"), by="tom")
     ask(told, access, Asked("quiet", "sold", purpose="to sell"), by="bob")
     decide(told, access, asked.id, "approve", Said(expires="3d"), by="olga")
     keep(told)
-    contract.rotate(told.database, "till", overlap=60)
+    application_secret.rotate(told.database, "till", overlap=60)
     decide(told, access, asked.id, "revoke", Said(reason="too loud"), by="olga")
-    contract.revoke(told.database, "till")
+    registered.revoke(told.database, "till")
     found = to_people(told)
     assert found.keys() == {("mail", "tills@example.org"), ("hook", made.client_id)}
     titles = [title for title, _ in found["mail", "tills@example.org"]]
@@ -177,8 +178,8 @@ def test_the_people_of_an_application_hear_of_it_themselves(told: Workspace, rec
 
 
 def test_whoever_may_call_an_api_is_told_that_it_ends(told: Workspace) -> None:
-    about = contract.About(("tom",), contact="tills@example.org")
-    contract.register(told.database, "till", about=about, services={"orders": RateLimit.parse("1/1s")})
+    about = registered.About(("tom",), contact="tills@example.org")
+    registered.register(told.database, "till", about=about, services={"orders": RateLimit.parse("1/1s")})
     api = "api: orders\nversions: [{version: v1, path: /o, publish: true}, {version: v2, path: /p}]\n"
     with told.database.write() as cx:
         records.save(cx, "sales", [read(api)])
@@ -194,7 +195,7 @@ def test_whoever_may_call_an_api_is_told_that_it_ends(told: Workspace) -> None:
 
 
 def test_a_webhook_is_told_and_a_broken_one_is_asked_again(told: Workspace, receiver: Receiver) -> None:
-    made = contract.register(told.database, "till", owner="tom")
+    made = registered.register(told.database, "till", owner="tom")
     set_hook(told, "till", f"http://127.0.0.1:{receiver.port}/hook")
     ask(told, lake_access(told.settings, told.database), Asked("till", "sold", purpose="to sell"), by="tom")
     got = tell(told, receiver, 2)  # on the channel, and at the webhook
@@ -206,8 +207,8 @@ def test_a_webhook_is_told_and_a_broken_one_is_asked_again(told: Workspace, rece
 
 def test_what_people_write_is_not_in_mail_to_whom_they_name(told: Workspace, receiver: Receiver) -> None:
     access = lake_access(told.settings, told.database)
-    about = contract.About(("tom",), contact="colleague@example.org")
-    contract.register(told.database, "till", about=about)
+    about = registered.About(("tom",), contact="colleague@example.org")
+    registered.register(told.database, "till", about=about)
     set_hook(told, "till", f"http://127.0.0.1:{receiver.port}/hook")
     asked = ask(told, access, Asked("till", "sold", purpose="buy at evil.example"), by="tom")
     decide(told, access, asked.id, "reject", Said(reason="why so?"), by="olga")
@@ -267,9 +268,9 @@ def test_an_address_is_written_to_so_often_in_an_hour(
     )
     workspace = replace(told, settings=settings)
     for name in ("till", "other"):
-        contract.register(told.database, name, about=contract.About(contact=f"{name}@example.org"))
+        registered.register(told.database, name, about=registered.About(contact=f"{name}@example.org"))
     for name in ("till", "till", "till", "other"):
-        contract.rotate(told.database, name)
+        application_secret.rotate(told.database, name)
     while follow(workspace):
         pass
     notices = ContractNotices(workspace)

@@ -13,7 +13,7 @@ from tests.pipeline.conftest import Mesh
 from tulle.control.apply import apply_plan
 from tulle.control.drift import look
 from tulle.control.workspace import Workspace
-from tulle.gateway import contract
+from tulle.gateway import applications
 from tulle.gateway.policy import RateLimit
 from tulle.pipeline import run as runs
 from tulle.pipeline.execute import execute
@@ -103,7 +103,7 @@ def test_what_is_gone_is_found(workspace: Workspace) -> None:
 
 def test_contracts_on_nothing_are_found_and_the_summary_is_written(mesh: Mesh, workspace: Workspace) -> None:
     apply_plan(workspace)
-    contract.register(workspace.database, "shop-app", services={"gone": RateLimit(1, 1000)})
+    applications.register(workspace.database, "shop-app", services={"gone": RateLimit(1, 1000)})
     (finding,) = findings(workspace)[MESH]
     assert "application 'shop-app' has a contract on 'gone', which does not exist" in finding.sentence
     summary = json.loads((mesh.folder / ".tulle/run/drift.json").read_text())

@@ -24,7 +24,7 @@ from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy.local import Process
 from tulle.errors import Broken, Conflict, NotFound
-from tulle.gateway import contract, envoy_files
+from tulle.gateway import application_secret, applications, contract, envoy_files
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.envoy_process import EnvoyProcess
 from tulle.gateway.policy import GatewayPolicy, RateLimit
@@ -60,7 +60,7 @@ class Run:
         return basic(*self.secrets[client].split(":"))
 
     def register(self, name: str) -> None:
-        made = contract.register(self.workspace.database, name, owner="ann", services={"calc": PLENTY})
+        made = applications.register(self.workspace.database, name, owner="ann", services={"calc": PLENTY})
         self.secrets[name] = f"{made.client_id}:{made.client_secret}"
 
     def shut(self, text: str | None) -> None:
@@ -171,15 +171,15 @@ def test_who_is_revoked_while_it_is_pinned_is_refused_at_once(run: Run) -> None:
     run.board.settle()
     number = run.newest()
     run.shut(SHUT)
-    contract.revoke(run.workspace.database, "mallory")  # before: a rollback does not bring it back
+    applications.revoke(run.workspace.database, "mallory")  # before: a rollback does not bring it back
     run.rollback(number)
     assert (run.ask("eve"), run.ask("mallory")) == (503, 401)
     began = time.monotonic()
-    contract.revoke(run.workspace.database, "eve")
+    applications.revoke(run.workspace.database, "eve")
     run.board.settle()
     wait_until(lambda: run.ask("eve") == 401, "refusing who was revoked")
     assert time.monotonic() - began < 5
-    made = contract.rotate(run.workspace.database, "shop")
+    made = application_secret.rotate(run.workspace.database, "shop")
     run.secrets["shop"] = f"{made.client_id}:{made.client_secret}"
     run.board.settle()
     assert run.ask() == 503  # a new secret opens
@@ -260,7 +260,7 @@ def test_a_pin_whose_version_is_lost_still_refuses_who_is_revoked(run: Run) -> N
     board = Switchboard(run.workspace)  # another control plane, which has to read it
     board.settle()
     assert run.ask("carl") == 503
-    contract.revoke(run.workspace.database, "carl")
+    applications.revoke(run.workspace.database, "carl")
     board.settle()
     wait_until(lambda: run.ask("carl") == 401, "refusing who was revoked")
 

@@ -11,7 +11,7 @@ from tulle.control import apis, contract_notices, destroy, retirement
 from tulle.control.drift import look
 from tulle.control.gather import gather
 from tulle.events import API_CHANGED, CONTRACT_REQUESTED
-from tulle.gateway import contract
+from tulle.gateway import applications
 from tulle.gateway.contract_record import Place
 from tulle.gateway.contract_step import agree
 from tulle.gateway.holders import holders
@@ -30,12 +30,12 @@ SOME = RateLimit.parse("10/1s")
 def bazaar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bazaar]:
     made = Bazaar(tmp_path_factory.mktemp("bazaar") / "mesh", MAIL)
     database = made.workspace.database
-    contract.register(database, "till", services={"orders": SOME})
-    contract.register(database, "both", services={"orders": SOME})
-    contract.register(database, contract.PORTAL, services={"orders": SOME})
-    contract.register(database, "prodder")
+    applications.register(database, "till", services={"orders": SOME})
+    applications.register(database, "both", services={"orders": SOME})
+    applications.register(database, applications.PORTAL, services={"orders": SOME})
+    applications.register(database, "prodder")
     for name in ("prodder", "both"):
-        client_id = contract.get(database, name).client_id
+        client_id = applications.get(database, name).client_id
         agree(database, client_id, Place("product", "sales"), (SOME,))
     yield made
     made.close()
@@ -84,9 +84,13 @@ def test_a_notice_is_for_all_of_them_and_leads_to_a_page(bazaar: Bazaar) -> None
         ),
     ]
     for name in ("till", "both", "prodder"):
-        contract.change(workspace.database, name, contract.About(("ann",), contact=f"{name}@example.org"))
+        applications.change(
+            workspace.database, name, applications.About(("ann",), contact=f"{name}@example.org")
+        )
     ended = [who for _, who, _ in contract_notices._people(workspace, events[0])]
-    assert ended == [contract.get(workspace.database, name).client_id for name in ("both", "prodder", "till")]
+    assert ended == [
+        applications.get(workspace.database, name).client_id for name in ("both", "prodder", "till")
+    ]
     told = contract_notices.compose(workspace, contract_notices._request(events[1], "sales")).data
     assert told["title"] == "application 'till' asks for access to API 'orders'"
     assert bazaar.send("GET", "/" + told["link"].split("/", 3)[3], accept="text/html").status_code == 200

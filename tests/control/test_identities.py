@@ -18,7 +18,7 @@ from tulle.control.identities import (
 )
 from tulle.control.workspace import Workspace
 from tulle.deploy.local import Mounted
-from tulle.gateway import contract
+from tulle.gateway import application_secret, applications
 from tulle.gateway.policy import SERVICE_NAME
 from tulle.serving.outside import outside_file, read_outside
 from tulle.serving.service import Service, load_service
@@ -86,12 +86,14 @@ def test_a_file_that_opens_nothing_is_made_anew_at_once(workspace: Workspace) ->
     keeper.keep([one])
     assert read_outside(file) == before
     # Who made a new secret died before it was written down.
-    contract.rotate(workspace.database, application_of("offers"))
+    application_secret.rotate(workspace.database, application_of("offers"))
     keeper.keep([one])
     after = read_outside(file)
     assert after.client_secret != before.client_secret
-    assert contract.opens(workspace.database, application_of("offers"), after.client_id, after.client_secret)
-    assert not contract.opens(
+    assert application_secret.opens(
+        workspace.database, application_of("offers"), after.client_id, after.client_secret
+    )
+    assert not application_secret.opens(
         workspace.database, application_of("offers"), after.client_id, before.client_secret
     )
 
@@ -100,7 +102,7 @@ def test_an_identity_ends_with_its_service_and_its_environment(workspace: Worksp
     database = workspace.database
     names = [application_of("offers"), application_of("gone"), application_of("offers", "nowhere"), "an-app"]
     for name in names:
-        contract.register(database, name)
+        applications.register(database, name)
     assert set(end_others(workspace, {"offers"}, actor="ann")) == {names[1], names[2]}
-    assert {one.name for one in contract.applications(database)} == {names[0], "an-app"}
+    assert {one.name for one in applications.applications(database)} == {names[0], "an-app"}
     assert end_others(workspace, {"offers"}) == ()

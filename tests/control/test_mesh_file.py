@@ -24,7 +24,7 @@ from tulle.control.check_mesh import check_mesh
 from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.errors import Broken, Invalid
-from tulle.gateway import contract, contract_step, envoy_files
+from tulle.gateway import applications, contract_step, envoy_files
 from tulle.gateway.contract_record import Place
 from tulle.gateway.policy import GatewayPolicy
 from tulle.gateway.versions.recorded import policy_of_version
@@ -46,7 +46,7 @@ class Run:
     def __init__(self, mesh: Mesh, workspace: Workspace) -> None:
         self.mesh, self.workspace, self.board = mesh, workspace, Switchboard(workspace)
         self.first = (mesh.folder / "mesh.yaml").read_text()
-        contract.register(workspace.database, "till")
+        applications.register(workspace.database, "till")
 
     def write(self, text: str) -> None:
         (self.mesh.folder / "mesh.yaml").write_text(self.first + text)
@@ -79,7 +79,7 @@ class Run:
 
     def ask(self, tier: str = "free") -> None:
         (wanted,) = [one for one in mesh_tiers(self.workspace.settings) if one.name == tier]
-        client = contract.get(self.workspace.database, "till").client_id
+        client = applications.get(self.workspace.database, "till").client_id
         contract_step.ask(self.workspace.database, client, Place("api", "calc"), wanted, purpose="tests")
 
 

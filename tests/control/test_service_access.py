@@ -26,7 +26,7 @@ from tulle.control.apply import apply_plan, retire
 from tulle.control.identities import application_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, Invalid, NotFound
-from tulle.gateway import admitted, contract, service_keys, service_policies
+from tulle.gateway import admitted, applications, service_keys, service_policies
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.faults import Fault, write_faults
 from tulle.gateway.last_used import note
@@ -168,9 +168,9 @@ def test_keys_end_with_their_service(mesh: Mesh, applied: Workspace) -> None:
     with pytest.raises(Denied) as caught:
         destroy.destroy(applied, "sales")
     assert any("an API key 'web shop' in force" in p.message for p in caught.value.problems)
-    identity = contract.register(applied.database, application_of("sold"))
+    identity = applications.register(applied.database, application_of("sold"))
     retire(applied, "sales", actor="ann")
-    assert identity.client_id not in {one.client_id for one in contract.applications(applied.database)}
+    assert identity.client_id not in {one.client_id for one in applications.applications(applied.database)}
     (key,) = service_keys.keys(applied.database, "sold")
     assert (key.id, key.state(now())) == (made.key.id, "revoked")
     assert service_keys.said_at_deployment(applied.database) == {}
@@ -235,7 +235,7 @@ def test_commands_sign_in_with_a_key_of_ones_own(
 def test_who_is_refused_while_the_mesh_is_down_is_refused_when_it_starts(
     mesh: Mesh, applied: Workspace
 ) -> None:
-    made = contract.register(applied.database, "till")
+    made = applications.register(applied.database, "till")
     known = applied.settings.state_folder / "run/gateway/auth.json"
     tulle(mesh, "app", "create", "before", "--service", "sold")
     assert not known.exists()  # there was no gateway yet
@@ -261,7 +261,7 @@ SIGNED = {
 def test_when_a_caller_was_last_there_is_told(mesh: Mesh, applied: Workspace) -> None:
     key = service_keys.create(applied.database, "sold", label="shop").key
     service_keys.create(applied.database, "sold", label="never used")
-    made = contract.register(applied.database, "till", services={"sold": RateLimit.parse("1/1s")})
+    made = applications.register(applied.database, "till", services={"sold": RateLimit.parse("1/1s")})
     at = 1_772_359_200.0
     note(applied.database, {(key.id, "sold", ""): at - 60, (key.id, "sold", "test"): at})
     note(applied.database, {(made.client_id, "sold", ""): at - 5})

@@ -20,7 +20,7 @@ from tulle.control.workspace import Workspace
 from tulle.deploy.local import Process
 from tulle.errors import Broken, Conflict, Invalid, LimitExceeded
 from tulle.events import CONTRACT_APPROVED, Event
-from tulle.gateway import contract, envoy
+from tulle.gateway import applications, envoy
 from tulle.gateway.apis import records
 from tulle.gateway.door_certificate import shown
 from tulle.gateway.envoy_validation import TooSlow
@@ -415,13 +415,13 @@ def test_after_a_new_start_who_was_revoked_is_refused_though_a_service_cannot_be
     active(workspace, single("v1"))
     database, settings = workspace.database, workspace.settings
     stays, leaves = (
-        contract.register(database, name, services={"calc": RateLimit(5, 1000)}).client_id
+        applications.register(database, name, services={"calc": RateLimit(5, 1000)}).client_id
         for name in ("stays", "leaves")
     )
     Switchboard(workspace).settle()
     auth = settings.state_folder / FOLDER / "auth.json"
     assert leaves in auth.read_text()
-    contract.revoke(database, "leaves")
+    applications.revoke(database, "leaves")
 
     def too_slow(*_: object) -> None:
         raise TooSlow("30 s")

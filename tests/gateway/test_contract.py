@@ -1,127 +1,34 @@
-"""Applications and contracts in the database, and the policy they make."""
+"""What applications may call by their owners' word alone: granted, changed, withdrawn, and refused by name."""
 
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import text
 
-from tulle.errors import AlreadyExists, Invalid, NotFound
-from tulle.gateway import admitted, contract, contract_step
-from tulle.gateway.contract_record import Place
-from tulle.gateway.policy import Client, ManagedService, RateLimit
-from tulle.gateway.secret import hash_secret
+from tulle.errors import Invalid, NotFound
+from tulle.gateway import applications, contract
+from tulle.gateway.policy import RateLimit
 from tulle.state import log
 from tulle.state.db import Database
 
 FAST, SLOW = RateLimit.parse("50/1s"), RateLimit.parse("5/1m")
-SERVICES = (ManagedService("predict", ("run/w/predict.sock",), 1000), ManagedService("lookup", (), 1000))
 
 
 def kinds(database: Database) -> list[str]:
     return [entry.kind for entry in log.read(database)]
 
 
-def test_credentials_are_shown_once_and_kept_as_a_hash(database: Database) -> None:
-    made = contract.register(database, "mobile-app", owner="Ann", services={"predict": FAST})
-    assert made.client_id.startswith("mobile-app-")
-    assert len(made.client_secret) == 40
-    assert made.api_key == f"{made.client_id}.{made.client_secret}"
-    assert made.client_secret not in repr(made)
-    with database.read() as connection:
-        dump = str(connection.execute(text("select * from applications")).all())
-        dump += str(connection.execute(text("select * from events")).all())
-    assert made.client_secret not in dump
-    assert hash_secret(made.client_secret) in dump
-    (application,) = contract.applications(database)
-    assert (application.name, application.owner, application.revoked_at) == ("mobile-app", "Ann", None)
-    assert [(c.service, c.limit) for c in application.contracts] == [("predict", FAST)]
-
-
-def test_the_hash_is_the_one_htpasswd_writes() -> None:
-    assert hash_secret("password") == "W6ph5Mm5Pz8GgiULbPgzG37mj9g="  # htpasswd -bns user password
-
-
-def test_every_application_gets_its_own_secret(database: Database) -> None:
-    made = [contract.register(database, f"app-{n}") for n in range(20)]
-    assert len({m.client_secret for m in made}) == len({m.client_id for m in made}) == 20
-
-
-@pytest.mark.parametrize(
-    "name", ["", "x", "Mobile", "mobile app", "mobile_app", "-app", "x" * 64, "app:1", "app.1"]
-)
-def test_a_name_that_is_not_kebab_case_is_refused(database: Database, name: str) -> None:
-    with pytest.raises(Invalid, match="application name"):
-        contract.register(database, name)
-    assert kinds(database) == []
-
-
-def test_a_long_name_still_makes_a_client_id(database: Database) -> None:
-    made = contract.register(database, "x" * 39 + "-" + "y" * 23)
-    assert len(made.client_id) <= 63
-    assert Client(made.client_id, hash_secret(made.client_secret))
-
-
-def test_a_name_is_taken_once(database: Database) -> None:
-    contract.register(database, "app-a")
-    with pytest.raises(AlreadyExists, match="application 'app-a' exists already"):
-        contract.register(database, "app-a")
-    assert kinds(database) == ["application.registered"]
-
-
-def test_of_two_that_take_a_name_at_the_same_moment_one_gets_it(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    contract.register(database, "app-a")
-    monkeypatch.setattr(contract, "_refuse_taken", lambda *_: None)  # both looked before either wrote
-    with pytest.raises(AlreadyExists):
-        contract.register(database, "app-a", services={"predict": FAST})
-    assert kinds(database) == ["application.registered"]
-    assert len(contract.applications(database)) == 1
-
-
-def test_a_revoked_application_is_gone_and_its_name_free(database: Database) -> None:
-    first = contract.register(database, "app-a", services={"predict": FAST})
-    contract.revoke(database, "app-a", actor="ann")
-    assert contract.applications(database) == ()
-    with pytest.raises(NotFound):
-        contract.get(database, "app-a")
-    with pytest.raises(NotFound):
-        contract.revoke(database, "app-a")
-    second = contract.register(database, "app-a")
-    assert second.client_id != first.client_id
-    assert contract.get(database, "app-a").contracts == ()
-    old, new = contract.applications(database, include_revoked=True)
-    assert old.revoked_at is not None
-    assert new.revoked_at is None
-    contract.revoke(database, second.client_id)  # the client id is as good as the name
-    contract.register(database, "app-a")
-    assert [e.actor for e in log.read(database) if e.kind == "application.revoked"] == ["ann", ""]
-
-
-def test_rotation_changes_the_secret_and_nothing_else(database: Database) -> None:
-    first = contract.register(database, "app-a", services={"predict": FAST})
-    before = admitted.current_policy(database, SERVICES)
-    second = contract.rotate(database, "app-a")
-    after = admitted.current_policy(database, SERVICES)
-    assert second.client_id == first.client_id
-    assert second.client_secret != first.client_secret
-    assert after.clients == (Client(first.client_id, "", hash_secret(second.client_secret)),)
-    assert after.contracts == before.contracts
-    assert kinds(database)[-1] == "application.rotated"
-
-
 def test_granting_changing_and_withdrawing(database: Database) -> None:
-    made = contract.register(database, "app-a")
+    made = applications.register(database, "app-a")
     contract.grant(database, "app-a", "predict", FAST)
     contract.grant(database, "app-a", "predict", FAST)  # the same again is no change
     contract.change_limit(database, made.client_id, "predict", SLOW)
     contract.grant(database, "app-a", "lookup", FAST)
-    assert [(c.service, c.limit) for c in contract.get(database, "app-a").contracts] == [
+    assert [(c.service, c.limit) for c in applications.get(database, "app-a").contracts] == [
         ("lookup", FAST),
         ("predict", SLOW),
     ]
     contract.withdraw(database, "app-a", "predict")
-    assert [c.service for c in contract.get(database, "app-a").contracts] == ["lookup"]
+    assert [c.service for c in applications.get(database, "app-a").contracts] == ["lookup"]
     changes = [(e.data["service"], e.data["before"], e.data["after"]) for e in log.read(database)[1:]]
     assert changes == [
         ("predict", None, "50/1s"),
@@ -134,7 +41,7 @@ def test_granting_changing_and_withdrawing(database: Database) -> None:
 
 
 def test_what_is_not_there_cannot_be_changed(database: Database) -> None:
-    contract.register(database, "mobile-app", services={"predict": FAST})
+    applications.register(database, "mobile-app", services={"predict": FAST})
     with pytest.raises(NotFound) as missing:
         contract.grant(database, "mobil-app", "predict", FAST)
     assert missing.value.hint == "did you mean 'mobile-app'?"
@@ -146,48 +53,3 @@ def test_what_is_not_there_cannot_be_changed(database: Database) -> None:
     with pytest.raises(Invalid, match="service name"):
         contract.grant(database, "mobile-app", "Not A Service", FAST)
     assert kinds(database) == ["application.registered", "contract.changed"]
-
-
-def test_the_change_and_its_event_are_one(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    contract.register(database, "app-a", services={"predict": FAST})
-
-    def fail(*_args: object, **_more: object) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(log, "append", fail)
-    for change in (
-        lambda: contract.register(database, "app-b"),
-        lambda: contract.revoke(database, "app-a"),
-        lambda: contract.rotate(database, "app-a"),
-        lambda: contract.grant(database, "app-a", "predict", SLOW),
-        lambda: contract.withdraw(database, "app-a", "predict"),
-    ):
-        before = admitted.current_policy(database, SERVICES)
-        with pytest.raises(OSError, match="disk full"):
-            change()
-        assert admitted.current_policy(database, SERVICES) == before
-
-
-def test_the_policy_has_the_living_applications_and_the_deployed_services(database: Database) -> None:
-    one = contract.register(database, "one", services={"predict": FAST, "not-deployed": FAST})
-    two = contract.register(database, "two", services={"predict": SLOW, "lookup": FAST})
-    gone = contract.register(database, "gone", services={"predict": FAST})
-    contract.revoke(database, "gone")
-    policy = admitted.current_policy(database, SERVICES)
-    assert {c.client_id for c in policy.clients} == {one.client_id, two.client_id}
-    assert [(c.client_id, c.service, str(c.limit)) for c in policy.contracts] == [
-        (two.client_id, "lookup", "50/1s"),
-        (one.client_id, "predict", "50/1s"),
-        (two.client_id, "predict", "5/1m"),
-    ]
-    assert gone.client_id not in str(policy)
-    assert policy.services == tuple(sorted(SERVICES, key=lambda s: s.name))
-    assert admitted.current_policy(database, SERVICES).digest() == policy.digest()
-
-
-def test_a_contract_of_nobody_is_no_way_in(database: Database) -> None:
-    made = contract.register(database, "app-a")
-    contract.revoke(database, "app-a")
-    with database.write() as connection:  # as a faulty program might leave it
-        contract_step.agree_in(connection, made.client_id, Place("api", "predict"), [FAST])
-    assert admitted.current_policy(database, SERVICES).contracts == ()

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound, TulleError
-from tulle.gateway import admitted, contract, contract_record, contract_step
+from tulle.gateway import admitted, applications, contract_record, contract_step
 from tulle.gateway.contract_record import STATES, ContractRecord, Place
 from tulle.gateway.contract_step import STEPS, Decision
 from tulle.gateway.policy import ManagedService, RateLimit
@@ -36,7 +36,7 @@ def offered(database: Database, *tiers: Tier, api: str = "predict", terms: Terms
 @pytest.fixture
 def client(database: Database) -> str:
     offered(database, FREE, GOLD)
-    return contract.register(database, "till").client_id
+    return applications.register(database, "till").client_id
 
 
 def kinds(database: Database) -> list[str]:
@@ -145,7 +145,7 @@ def test_a_changed_tier_hits_whoever_is_under_it(database: Database, client: str
 
 
 def test_the_mesh_s_tiers_are_those_of_apis_without_any(database: Database) -> None:
-    client = contract.register(database, "till").client_id
+    client = applications.register(database, "till").client_id
     offered(database, FREE, api="")
     contract_step.ask(database, client, PREDICT, FREE)
     offered(database, Tier("free", parse_limits("2/1s")), api="")
@@ -209,7 +209,7 @@ def test_accepted_terms_are_kept_word_for_word(database: Database, client: str) 
 def test_a_revoked_application_has_no_contracts(database: Database, client: str) -> None:
     record = contract_step.ask(database, client, PREDICT, FREE)
     waiting = contract_step.ask(database, client, Place("api", "lookup"), GOLD)
-    contract.revoke(database, "till", actor="ann")
+    applications.revoke(database, "till", actor="ann")
     assert {contract_record.get(database, one.id).state for one in (record, waiting)} == {"deleted"}
     assert admitted.current_policy(database, SERVICES).contracts == ()
 
@@ -246,7 +246,7 @@ def test_there_are_so_many_and_no_more(
 def test_lists_are_paged_and_filtered(database: Database, client: str) -> None:
     made = [contract_step.ask(database, client, Place("api", f"api-{n}"), GOLD) for n in range(5)]
     contract_step.take(database, made[0].id, "reject")
-    other = contract.register(database, "other").client_id
+    other = applications.register(database, "other").client_id
     theirs = contract_step.ask(database, other, Place("product", "shop"), GOLD)
     first = contract_record.records(database, limit=3)
     rest = contract_record.records(database, limit=10, before=(first[-1].requested_at, first[-1].id))

@@ -27,7 +27,7 @@ from tests.gateway.conftest import (
 from tests.gateway.external import Authority, Service
 
 from tulle.config import Settings
-from tulle.gateway import contract, service_keys
+from tulle.gateway import applications, contract, service_keys
 from tulle.gateway.admitted import current_policy
 from tulle.gateway.envoy_apis import ordered
 from tulle.gateway.front import External, Front, Upstream
@@ -484,13 +484,13 @@ def test_who_comes_after_the_sunset_of_a_version_meets_the_others_alone(
 ) -> None:
     one = external(outside.url())
     late = {"orders": RateLimit.parse("100/1s")}
-    early = contract.register(database, "early", services=late)
+    early = applications.register(database, "early", services=late)
     apis = [
         api("v1", "/orders/v1", external=one, notice=Notice(1.0, now())),
         api("v1", "/test/orders/v1", environment="test", external=one, notice=Notice(1.0, now())),
         api("v2", "/orders/v2", external=one, notice=Notice(1.0, now() + 3600)),
     ]
-    fresh = contract.register(database, "fresh", services=late)
+    fresh = applications.register(database, "fresh", services=late)
     mesh.gateway.publish(current_policy(database, apis))
     paths = ("/orders/v1/x", "/test/orders/v1/x", "/orders/v2/x")
     for who, expected in ((early, [200, 200, 200]), (fresh, [403, 403, 200])):

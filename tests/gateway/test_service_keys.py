@@ -12,7 +12,7 @@ from tests.gateway.conftest import API, WORKERS, Mesh, basic, check_error
 
 from tulle.config import Settings
 from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound
-from tulle.gateway import admitted, contract, envoy_files, service_keys
+from tulle.gateway import admitted, applications, envoy_files, service_keys
 from tulle.gateway.policy import ManagedService, RateLimit
 from tulle.gateway.secret import hash_secret
 from tulle.serving.access import Access, Keys, Public
@@ -149,7 +149,7 @@ def test_a_deployment_says_who_may_call_in_its_environment(database: Database) -
 def test_a_key_opens_its_service_until_it_is_over(database: Database, mesh: Mesh) -> None:
     made = service_keys.create(database, "first", label="shop", limit=RateLimit.parse("1000/1s"))
     other = service_keys.create(database, "first", label="other")
-    application = contract.register(database, "an-app", services={"first": RateLimit.parse("9/1s")})
+    application = applications.register(database, "an-app", services={"first": RateLimit.parse("9/1s")})
     services = [service(), service("second", Access())]
     mesh.gateway.publish(admitted.current_policy(database, services))
     forms = (

@@ -12,10 +12,11 @@ from tulle.catalog.exchange import Exchange
 from tulle.catalog.uses import Use, Wanted, one_page, owners
 from tulle.config import Settings
 from tulle.errors import NotFound
-from tulle.gateway import contract, contract_record
+from tulle.gateway import applications as registered
+from tulle.gateway import contract_record
 from tulle.gateway.apis import remarks
 from tulle.gateway.apis.sight import NOBODY
-from tulle.gateway.contract import PORTAL, Application
+from tulle.gateway.applications import PORTAL, Application
 from tulle.gateway.contract_record import ContractRecord, Head
 from tulle.gateway.last_used import last_used
 from tulle.gateway.offer import MESH, offers
@@ -122,7 +123,7 @@ class Applications:
         hidden = self._exchange.hidden(user)
         found: list[Application] = []
         while True:
-            some = contract.applications(
+            some = registered.applications(
                 self._database,
                 include_revoked=True,
                 containing=query,
@@ -175,7 +176,7 @@ class Applications:
         """One application. NotFound, also for the portal's own."""
         if name == PORTAL:
             raise NotFound(f"there is no application '{name}'")
-        found = contract.get(self._database, name)
+        found = registered.get(self._database, name)
         records = contract_record.records(self._database, application=found.client_id, limit=500)
         with self._database.read() as cx:
             known = offers(cx)

@@ -18,7 +18,7 @@ from tulle.catalog.outlook import Outlook, environment_key, outlook
 from tulle.catalog.service_load import Chart, line_of
 from tulle.config import Settings
 from tulle.errors import NotFound, did_you_mean
-from tulle.gateway import contract, service_keys
+from tulle.gateway import applications, service_keys
 from tulle.observe.calls import MINUTE, Calls
 from tulle.observe.insight import SPANS, Insight, Point, Series, Span, Told, Which, span_of
 from tulle.spec import environment as declared
@@ -230,7 +230,7 @@ class InsightReader:
         """What clients are called, by their ids: applications by their names, keys by their labels."""
         labels = service_keys.labels(self._database)
         keys = {key: f"key:{label}" for key, label in labels.items()}
-        return {**contract.names(self._database), **keys}
+        return {**applications.names(self._database), **keys}
 
     def _client_rows(self, told: Told, span: Span) -> tuple[Row, ...]:
         names = self._names()

@@ -14,7 +14,7 @@ from tulle.catalog.asked import Asked, everything_asked
 from tulle.config import Settings
 from tulle.errors import Conflict, Invalid, NotFound, did_you_mean
 from tulle.gateway.apis.records import Life
-from tulle.gateway.contract import PORTAL
+from tulle.gateway.applications import PORTAL
 from tulle.observe.calls import DAY, MINUTES_KEPT, Calls
 from tulle.observe.insight import Insight, Which
 from tulle.observe.patterns import HOUR, Capacity, Patterns, capacity, patterns

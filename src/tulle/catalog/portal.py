@@ -75,9 +75,9 @@ from tulle.catalog.service_load import LoadReader
 from tulle.catalog.service_policies import PoliciesView, policies_view
 from tulle.config import Settings
 from tulle.errors import Invalid, NotFound, Problem, TulleError, did_you_mean
-from tulle.gateway import contract
+from tulle.gateway import applications as registered
 from tulle.gateway.apis.sight import NOBODY, Sight
-from tulle.gateway.contract import Application
+from tulle.gateway.applications import Application
 from tulle.gateway.faults import fault_of
 from tulle.gateway.holders import holders
 from tulle.gateway.in_force import InForce, Said, of_service, said_at_deployments
@@ -208,7 +208,7 @@ class Reader:
             runs=runs,
             failing=tuple((card.product.name, check) for card in cards for check in card.failing),
             services=services,
-            applications=contract.count(self._database),
+            applications=registered.count(self._database),
             picture=draw(
                 self._graph(mesh, services)
                 if len(mesh.applied) <= PICTURED
@@ -482,7 +482,7 @@ class Reader:
 
     def applications(self) -> tuple[Application, ...]:
         """Every application that somebody registered, those in force first."""
-        found = contract.applications(self._database, include_revoked=True)
+        found = registered.applications(self._database, include_revoked=True)
         visible = [a for a in found if a.name != PORTAL]
         return tuple(sorted(visible, key=lambda a: (a.revoked_at is not None, a.name)))
 

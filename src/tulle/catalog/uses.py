@@ -19,7 +19,7 @@ from tulle.config import Settings
 from tulle.errors import Invalid
 from tulle.gateway import contract_record, service_keys
 from tulle.gateway.apis import records
-from tulle.gateway.contract import PORTAL
+from tulle.gateway.applications import PORTAL
 from tulle.gateway.contract_record import Concerning, ContractRecord, Kind
 from tulle.gateway.last_used import last_used
 from tulle.serving.package import products_of

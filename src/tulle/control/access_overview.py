@@ -8,7 +8,7 @@ from typing import Any, Final
 from tulle.catalog.uses import Use, Wanted, one_page, owners
 from tulle.control import access_requests, apis, applications
 from tulle.control.workspace import Workspace
-from tulle.gateway import contract
+from tulle.gateway import applications as registered
 from tulle.gateway.apis import records
 from tulle.gateway.apis.sight import Sight
 from tulle.gateway.contract_record import Place
@@ -51,7 +51,7 @@ def overview(
     decided = frozenset(
         name for name in known if access_requests.may_decide(workspace, access, Place("product", name), user)
     )
-    mine = frozenset(contract.names(workspace.database, owner=user).values()) - {contract.PORTAL}
+    mine = frozenset(registered.names(workspace.database, owner=user).values()) - {registered.PORTAL}
     seen = Sight(workspace.database, access).names(user)
 
     def concerns(use: Use) -> bool:

@@ -16,7 +16,8 @@ from tulle.control.offers import offered
 from tulle.control.service_access import moment_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, PreconditionFailed, did_you_mean
-from tulle.gateway import contract, contract_record, contract_step, offer
+from tulle.gateway import applications as registered
+from tulle.gateway import contract_record, contract_step, offer
 from tulle.gateway.apis import records
 from tulle.gateway.apis.sight import Sight
 from tulle.gateway.contract_record import STATES, Concerning, ContractRecord, Kind, Moment, Place, State
@@ -338,7 +339,7 @@ def concerning(workspace: Workspace, access: Access, user: str) -> Concerning:
     subjects: list[tuple[Kind, str]] = [("api", name) for name, of in product_of.items() if decides(of)]
     known = {*product_of.values(), *products.versions(workspace.database)}
     subjects += [("product", name) for name in sorted(known) if decides(name)]
-    mine = contract.names(workspace.database, owner=user)
+    mine = registered.names(workspace.database, owner=user)
     return Concerning(frozenset(mine.values()), subjects)
 
 

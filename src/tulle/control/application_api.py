@@ -16,7 +16,7 @@ from tulle.control.asking import AskedBy, user_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid
 from tulle.gateway import contract_record
-from tulle.gateway.contract import About
+from tulle.gateway.applications import About
 from tulle.gateway.contract_record import ContractRecord, Place
 from tulle.gateway.last_used import last_used
 from tulle.lake.access import Access

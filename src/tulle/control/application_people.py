@@ -13,7 +13,7 @@ from typing import Final
 from tulle.config import Settings
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, Problem, did_you_mean
-from tulle.gateway.contract import About
+from tulle.gateway.applications import About
 from tulle.lake.access import people
 from tulle.spec.load import load_document
 from tulle.spec.mesh import MESH_FILE

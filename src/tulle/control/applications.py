@@ -16,19 +16,20 @@ from tulle.control.identities import PREFIX
 from tulle.control.service_access import moment_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, Invalid, NotFound
-from tulle.gateway import contract
-from tulle.gateway.contract import About, Application, Credentials
+from tulle.gateway import application_secret, contract
+from tulle.gateway import applications as registered
+from tulle.gateway.applications import About, Application, Credentials
 from tulle.gateway.policy import RateLimit
 from tulle.lake.access import people
 from tulle.spec.schedule import duration
 from tulle.spec.tier import limits_in_words, parse_limits
 
-PORTAL = contract.PORTAL
+PORTAL = registered.PORTAL
 PORTAL_LIMIT = RateLimit(10, 1000)
 USUAL_OVERLAP = "24h"  # for which an old secret goes on beside the new one
 MOST_SHOWN = 1000
-_PORTAL_ID = re.compile(rf"{PORTAL}-[0-9a-f]{{8}}")  # as `contract.register` makes them
-_CLIENT_ID = re.compile(r".+-[0-9a-f]{8}")  # as `contract.register` makes them
+_PORTAL_ID = re.compile(rf"{PORTAL}-[0-9a-f]{{8}}")  # as `applications.register` makes them
+_CLIENT_ID = re.compile(r".+-[0-9a-f]{8}")  # as `applications.register` makes them
 _CONTRACT_ID = re.compile(r"c-[0-9a-f]{16}")
 
 
@@ -43,7 +44,7 @@ def visible(
     """The applications that somebody registered, by name; those of a user where one is named."""
     found: list[Application] = []
     while True:
-        some = contract.applications(
+        some = registered.applications(
             workspace.database,
             include_revoked=True,
             containing=containing,
@@ -64,7 +65,7 @@ def place_of(application: Application) -> str:
 
 def one(workspace: Workspace, name: str, *, user: str | None = None) -> Application:
     """One of them. NotFound, also for a user who does not own it."""
-    found = contract.get(workspace.database, name)
+    found = registered.get(workspace.database, name)
     if user is not None and user not in found.about.owners:
         raise NotFound(
             f"there is no application '{name}' of '{user}'", hint="its owners see it: `tulle app list`"
@@ -108,7 +109,7 @@ def create(
     for service, limit in services.items():
         apis.demand_open(workspace, service)
         limits[service] = parse_limits(limit or workspace.settings.default_rate_limit)
-    return contract.register(
+    return registered.register(
         workspace.database,
         name,
         about=said,
@@ -132,15 +133,15 @@ def change(
         raise Invalid(f"application '{name}' would have no owner", hint="name at least one")
     if user is not None:
         _demand_known(workspace, name, [one for one in about.owners if one not in before.about.owners])
-    contract.change(workspace.database, before.client_id, about, actor=actor)
-    return contract.get(workspace.database, before.client_id)
+    registered.change(workspace.database, before.client_id, about, actor=actor)
+    return registered.get(workspace.database, before.client_id)
 
 
 def revoke(workspace: Workspace, name: str, *, actor: str = "", user: str | None = None) -> None:
     """Refuse an application from now on."""
     _check_name(name)
     one(workspace, name, user=user)
-    contract.revoke(workspace.database, name, actor=actor)
+    registered.revoke(workspace.database, name, actor=actor)
 
 
 def rotate(
@@ -158,14 +159,16 @@ def rotate(
     demand_pace(workspace, user)
     seconds = 0.0 if overlap in {"0", "now"} else float(duration(overlap))
     expires_at = moment_of(expires) if expires else None
-    return contract.rotate(workspace.database, name, overlap=seconds, expires_at=expires_at, actor=actor)
+    return application_secret.rotate(
+        workspace.database, name, overlap=seconds, expires_at=expires_at, actor=actor
+    )
 
 
 def end_former(workspace: Workspace, name: str, *, actor: str = "", user: str | None = None) -> bool:
     """End the secret that goes on beside the newest, now; False where there is none."""
     _check_name(name)
     one(workspace, name, user=user)
-    return contract.end_former(workspace.database, name, actor=actor)
+    return application_secret.end_former(workspace.database, name, actor=actor)
 
 
 def change_contract(
@@ -176,23 +179,23 @@ def change_contract(
     if limits is None:
         contract.withdraw(workspace.database, name, service, actor=actor)
         return
-    if all(c.service != service for c in contract.get(workspace.database, name).contracts):
+    if all(c.service != service for c in registered.get(workspace.database, name).contracts):
         apis.demand_open(workspace, service)
     contract.grant(workspace.database, name, service, limits, actor=actor)
 
 
 def sign_in_portal(workspace: Workspace) -> Credentials:
     """New credentials for the portal's own application, which may call whatever is deployed."""
-    if contract.is_known(workspace.database, PORTAL):
-        return contract.rotate(workspace.database, PORTAL)
-    return contract.register(workspace.database, PORTAL, owner="tulle", services={})
+    if registered.is_known(workspace.database, PORTAL):
+        return application_secret.rotate(workspace.database, PORTAL)
+    return registered.register(workspace.database, PORTAL, owner="tulle", services={})
 
 
 def grant_portal(workspace: Workspace, services: Iterable[str]) -> None:
     """Let the portal's application call these services and APIs."""
-    if not contract.is_known(workspace.database, PORTAL):
+    if not registered.is_known(workspace.database, PORTAL):
         return
-    known = {c.service for c in contract.get(workspace.database, PORTAL).contracts}
+    known = {c.service for c in registered.get(workspace.database, PORTAL).contracts}
     for service in services:
         if service not in known:
             contract.grant(workspace.database, PORTAL, service, PORTAL_LIMIT)

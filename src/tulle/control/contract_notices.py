@@ -22,7 +22,7 @@ from tulle.control.application_people import addresses_of
 from tulle.control.pace import Pace
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, TulleError, Unavailable
-from tulle.gateway import contract, contract_step
+from tulle.gateway import application_secret, applications, contract_step
 from tulle.gateway.apis import records
 from tulle.gateway.holders import holders
 from tulle.observe.channels import Channels, Message
@@ -62,14 +62,14 @@ _REMARKS: Final[Mapping[str, str]] = {
 }
 
 _ENDS: Final[Mapping[str, str]] = {"deprecated": "is deprecated", "retired": "has ended"}
-_OURS: Final = (contract.PORTAL, "of-service-")  # what applications of the mesh's own are called by
+_OURS: Final = (applications.PORTAL, "of-service-")  # what applications of the mesh's own are called by
 _MOST_TOLD: Final = 100_000  # applications with a contract for an API that ends
 
 
 def keep(workspace: Workspace) -> None:
     """Say of contracts that have ended that they have, and tell of those and of secrets that end soon."""
     contract_step.keep(workspace.database)
-    contract.tell_ends(workspace.database)
+    application_secret.tell_ends(workspace.database)
 
 
 class ContractNotices:
@@ -165,7 +165,7 @@ def _people(workspace: Workspace, entry: LogEntry) -> Iterator[tuple[LogEntry, s
         concerned = []
     channel = workspace.settings.contact_channel
     for client_id in dict.fromkeys(concerned):
-        about = contract.about(workspace.database, client_id)
+        about = applications.about(workspace.database, client_id)
         if about is None:
             continue
         ways = [{"channel": channel, "to": one} for one in addresses_of(workspace, about)]

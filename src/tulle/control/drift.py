@@ -17,7 +17,7 @@ from tulle.control import grants
 from tulle.control.applications import PORTAL
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, TulleError
-from tulle.gateway import contract
+from tulle.gateway import applications
 from tulle.gateway.apis import records
 from tulle.lake.repository import Repository
 from tulle.pipeline.keep import REJECTED_SUFFIX
@@ -208,7 +208,7 @@ def _mesh_findings(workspace: Workspace, applied: Collection[AppliedProduct]) ->
             told = f"service '{name}' should answer with version {deployed.desired} and does not"
             yield Finding("service", name, f"{told}: {deployed.message}", f"`tulle logs {name}` tells why")
     known = {*declared, *deployments, *records.owners(workspace.database)}
-    for application in contract.applications(workspace.database):
+    for application in applications.applications(workspace.database):
         for agreed in application.contracts:
             if agreed.service not in known and not unknown:
                 if application.name == PORTAL:

@@ -15,7 +15,7 @@ from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.errors import Broken, Conflict, NotFound, Unavailable
 from tulle.events import GATEWAY_RESTARTED, Event
-from tulle.gateway import contract
+from tulle.gateway import applications
 from tulle.gateway.door_certificate import shown
 from tulle.gateway.envoy_process import EnvoyProcess
 from tulle.gateway.faults import read_faults
@@ -237,7 +237,7 @@ def _between(workspace: Workspace, first: int, last: int) -> list[Change]:
 
 def _names(workspace: Workspace) -> Mapping[str, str]:
     """The names of applications by their client ids."""
-    return {id_: name for name, id_ in contract.client_ids(workspace.database, "").items()}
+    return {id_: name for name, id_ in applications.client_ids(workspace.database, "").items()}
 
 
 def _change(change: Change, names: Mapping[str, str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from tulle.control import release
 from tulle.control.workspace import Workspace
 from tulle.deploy.local import Mounted
 from tulle.errors import Conflict, NotFound, Problem, TulleError
-from tulle.gateway import contract
+from tulle.gateway import application_secret, applications, contract
 from tulle.gateway.own_call import certificate_of, own_address
 from tulle.gateway.policy import RateLimit
 from tulle.gateway.trust.identity import Identity
@@ -89,7 +89,7 @@ def demand_contracts(workspace: Workspace, service: str, reach: Reach, environme
     name = application_of(service, environment)
     owner = release.declared_service(workspace, service).product.name
     _registered(workspace, name, owner)
-    held = {one.service for one in contract.get(workspace.database, name).contracts}
+    held = {one.service for one in applications.get(workspace.database, name).contracts}
     missing = []
     for callee in sorted(reach.services - held):
         if callee in declared and declared[callee].product.name == owner:
@@ -151,13 +151,13 @@ class Identities:
             before = None
         name = application_of(one.service, one.environment)
         # Who died between the secret and the file, or could not write it, left a file that opens nothing.
-        opens = before is not None and contract.opens(
+        opens = before is not None and application_secret.opens(
             workspace.database, name, before.client_id, before.client_secret
         )
         if before is None or not opens or now() - before.made_at > ROTATED_SECONDS:
             _registered(workspace, name, "")
             # What a worker has sent already, or reads the file for a moment too late to send, is let in.
-            made = contract.rotate(workspace.database, name, overlap=OVERLAP_SECONDS)
+            made = application_secret.rotate(workspace.database, name, overlap=OVERLAP_SECONDS)
             client_id, secret, made_at = made.client_id, made.client_secret, now()
         else:
             client_id, secret, made_at = before.client_id, before.client_secret, before.made_at
@@ -211,11 +211,11 @@ def end_others(workspace: Workspace, known: Collection[str], *, actor: str = "")
     kept = {application_of(service, place) for service in known for place in places}
     ended = [
         one.name
-        for one in contract.applications(workspace.database)
+        for one in applications.applications(workspace.database)
         if one.name.startswith(PREFIX) and one.name not in kept
     ]
     for name in ended:
-        contract.revoke(workspace.database, name, actor=actor)
+        applications.revoke(workspace.database, name, actor=actor)
     return tuple(ended)
 
 
@@ -228,8 +228,8 @@ def gateway_of(settings: Settings, environment: str) -> str:
 
 
 def _registered(workspace: Workspace, name: str, owner: str) -> None:
-    if not contract.is_known(workspace.database, name):
-        contract.register(workspace.database, name, owner=owner, services={})
+    if not applications.is_known(workspace.database, name):
+        applications.register(workspace.database, name, owner=owner, services={})
 
 
 def use_problems(services: Mapping[str, tuple[DataProduct, Service]]) -> Iterator[Problem]:

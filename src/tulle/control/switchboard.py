@@ -29,7 +29,7 @@ from tulle.deploy.generations import managed, mounted, mounted_of, stopped_of
 from tulle.deploy.local import Mounted, Process
 from tulle.errors import Broken, NotFound, TulleError
 from tulle.events import GATEWAY_PUBLISHED, Event
-from tulle.gateway import contract, service_policies
+from tulle.gateway import applications, service_policies
 from tulle.gateway.admitted import as_deployed, policy_of
 from tulle.gateway.door_certificate import DoorCertificate
 from tulle.gateway.envoy import Gateway
@@ -517,7 +517,7 @@ class Switchboard:
         database = self._workspace.database
         places = {(one.service, one.environment) for one in generation.everywhere(database)}
         uris = {application_of(*place): self._trust.identity(place).uri for place in places}
-        own = contract.client_ids(database, PREFIX)
+        own = applications.client_ids(database, PREFIX)
         return tuple((id_, uris.get(name, "nobody")) for name, id_ in sorted(own.items()))
 
     def _needs_of(self, service: str, traffic: Traffic) -> Needs:

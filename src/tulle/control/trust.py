@@ -11,7 +11,7 @@ from typing import Any
 from tulle.control.identities import application_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict
-from tulle.gateway import contract
+from tulle.gateway import applications
 from tulle.gateway.trust.authority import Authority
 from tulle.gateway.trust.held import certificates_of
 from tulle.gateway.trust.identity import Identity
@@ -66,7 +66,7 @@ def _calls(workspace: Workspace, domain: str) -> Iterator[dict[str, Any]]:
     """Which service may call which, so often, each where it is deployed: what contracts of services' own say."""
     usual = production(workspace.settings).name
     deployed = {(one.service, one.environment) for one in generation.everywhere(workspace.database)}
-    own = {one.name: one for one in contract.applications(workspace.database) if one.revoked_at is None}
+    own = {one.name: one for one in applications.applications(workspace.database) if one.revoked_at is None}
     for service, environment in sorted(deployed):
         holder = own.get(application_of(service, environment))
         for held in holder.contracts if holder is not None else ():

@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from tulle.errors import Broken, Invalid
 from tulle.gateway import contract_record, offer, service_keys
 from tulle.gateway.apis import records as api_records
-from tulle.gateway.contract import PORTAL, forms_of
+from tulle.gateway.applications import PORTAL, forms_of
 from tulle.gateway.contract_record import Held
 from tulle.gateway.policies.opening import accesses
 from tulle.gateway.policy import USUAL_LIMIT, Client, Contract, GatewayPolicy, ManagedService, RateLimit

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import select
 
 from tulle.gateway.admitted import Admitted, admitted
-from tulle.gateway.contract import PORTAL
+from tulle.gateway.applications import PORTAL
 from tulle.gateway.contract_record import Kind
 from tulle.gateway.policy import RateLimit
 from tulle.state.db import Database

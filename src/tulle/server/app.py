@@ -79,7 +79,7 @@ from tulle.deploy import local
 from tulle.errors import Invalid, LimitExceeded, TulleError, Unavailable
 from tulle.gateway.apis.records import Followed
 from tulle.gateway.apis.sight import Sight
-from tulle.gateway.contract import Credentials
+from tulle.gateway.applications import Credentials
 from tulle.gateway.last_used import LastUsed
 from tulle.gateway.own_call import calling, own_address
 from tulle.gateway.policy import RateLimit

@@ -11,8 +11,9 @@ from sqlalchemy import update
 from tests.gateway.conftest import API, WORKERS, Mesh, basic, check_error, wait_until
 
 from tulle.errors import Invalid
-from tulle.gateway import admitted, contract
-from tulle.gateway.contract import Credentials
+from tulle.gateway import admitted, application_secret, contract
+from tulle.gateway import applications as registered
+from tulle.gateway.applications import Credentials
 from tulle.gateway.policy import ManagedService, RateLimit
 from tulle.gateway.secret import is_second
 from tulle.state import log
@@ -34,44 +35,44 @@ def forms(made: Credentials) -> dict[str, dict[str, str]]:
 
 @pytest.fixture
 def first(database: Database) -> Credentials:
-    return contract.register(database, "till", services={"first": PLENTY})
+    return registered.register(database, "till", services={"first": PLENTY})
 
 
 def in_force(database: Database, *made: Credentials) -> list[bool]:
-    return [contract.opens(database, "till", one.client_id, one.client_secret) for one in made]
+    return [application_secret.opens(database, "till", one.client_id, one.client_secret) for one in made]
 
 
 def test_the_old_secret_goes_on_for_as_long_as_is_said(database: Database, first: Credentials) -> None:
-    second = contract.rotate(database, "till", overlap=3600)
+    second = application_secret.rotate(database, "till", overlap=3600)
     assert is_second(second.client_secret)
     assert not is_second(first.client_secret)
     assert second.former_until == pytest.approx(now() + 3600, abs=60)
     assert in_force(database, first, second) == [True, True]
     (client,) = admitted.current_policy(database, []).clients
     assert len(client.hashes) == 2
-    newest, oldest = contract.get(database, "till").secrets
+    newest, oldest = registered.get(database, "till").secrets
     assert (newest.until, oldest.until) == (None, second.former_until)
-    third = contract.rotate(database, "till", overlap=60)  # of three the oldest ends
+    third = application_secret.rotate(database, "till", overlap=60)  # of three the oldest ends
     assert in_force(database, first, second, third) == [False, True, True]
-    assert contract.end_former(database, "till")
+    assert application_secret.end_former(database, "till")
     assert in_force(database, first, second, third) == [False, False, True]
-    assert not contract.end_former(database, "till")
+    assert not application_secret.end_former(database, "till")
     assert [e.kind for e in log.read(database)].count("application.rotated") == 3
 
 
 def test_without_overlap_the_old_secret_ends_at_once(database: Database, first: Credentials) -> None:
-    second = contract.rotate(database, "till")
+    second = application_secret.rotate(database, "till")
     assert second.former_until is None
     assert in_force(database, first, second) == [False, True]
-    fourth = contract.rotate(database, "till")
+    fourth = application_secret.rotate(database, "till")
     assert in_force(database, first, second, fourth) == [False, False, True]
 
 
 def test_secrets_end(database: Database, first: Credentials) -> None:
-    ending = contract.rotate(database, "till", overlap=60, expires_at=now() + 3600)
+    ending = application_secret.rotate(database, "till", overlap=60, expires_at=now() + 3600)
     assert in_force(database, first, ending) == [True, True]
-    contract.tell_ends(database)
-    contract.tell_ends(database)
+    application_secret.tell_ends(database)
+    application_secret.tell_ends(database)
     told = [e for e in log.read(database) if e.kind == "application.secret_ends"]
     assert len(told) == 1
     with database.write() as cx:
@@ -80,20 +81,20 @@ def test_secrets_end(database: Database, first: Credentials) -> None:
     assert in_force(database, first, ending) == [False, False]
     policy = admitted.current_policy(database, [ManagedService("first", (), 1000)])
     assert (policy.clients, policy.contracts) == ((), ())  # who cannot sign in has nothing
-    assert contract.get(database, "till").secrets == ()
-    assert in_force(database, contract.rotate(database, "till")) == [True]
+    assert registered.get(database, "till").secrets == ()
+    assert in_force(database, application_secret.rotate(database, "till")) == [True]
 
 
 def test_a_secret_never_outlives_its_end_by_being_rotated(database: Database) -> None:
     until = now() + 100
-    contract.register(database, "till", expires_at=until)
-    assert contract.rotate(database, "till", overlap=86_400).former_until == until
+    registered.register(database, "till", expires_at=until)
+    assert application_secret.rotate(database, "till", overlap=86_400).former_until == until
 
 
 @pytest.mark.parametrize("overlap", [-1.0, 91 * 86_400.0, float("nan")])
 def test_an_overlap_nobody_can_mean(database: Database, first: Credentials, overlap: float) -> None:
     with pytest.raises(Invalid, match="an overlap of"):
-        contract.rotate(database, "till", overlap=overlap)
+        application_secret.rotate(database, "till", overlap=overlap)
     assert in_force(database, first) == [True]
 
 
@@ -109,7 +110,7 @@ def publish(mesh: Mesh, database: Database) -> None:
 def test_both_secrets_open_in_every_form_and_are_one_client(
     mesh: Mesh, database: Database, first: Credentials
 ) -> None:
-    second = contract.rotate(database, "till", overlap=3600)
+    second = application_secret.rotate(database, "till", overlap=3600)
     publish(mesh, database)
     for made in (first, second):
         for form, headers in forms(made).items():
@@ -117,7 +118,7 @@ def test_both_secrets_open_in_every_form_and_are_one_client(
             assert reply.status == 200, (form, reply)
             assert reply.json()["headers"]["x-tulle-client"] == first.client_id
             assert made.client_secret not in reply.body.decode()
-    contract.end_former(database, "till")
+    application_secret.end_former(database, "till")
     publish(mesh, database)
     for headers in forms(first).values():
         check_error(mesh.ask(API + "first/x", headers), 401, "InvalidClient")
@@ -126,7 +127,7 @@ def test_both_secrets_open_in_every_form_and_are_one_client(
 
 @pytest.mark.system
 def test_the_second_name_is_nobody_s(mesh: Mesh, database: Database, first: Credentials) -> None:
-    second = contract.rotate(database, "till", overlap=3600)
+    second = application_secret.rotate(database, "till", overlap=3600)
     publish(mesh, database)
     id_ = first.client_id
     wrong = [
@@ -150,7 +151,7 @@ def test_the_second_name_is_nobody_s(mesh: Mesh, database: Database, first: Cred
 @pytest.mark.system
 def test_both_secrets_share_one_limit(mesh: Mesh, database: Database, first: Credentials) -> None:
     contract.grant(database, "till", "first", RateLimit.parse("3/1h"))
-    second = contract.rotate(database, "till", overlap=3600)
+    second = application_secret.rotate(database, "till", overlap=3600)
     publish(mesh, database)
     headers = [basic(first.client_id, one.client_secret) for one in (first, second, first, second)]
     assert [mesh.ask(API + "first/x", one).status for one in headers] == [200, 200, 200, 429]
@@ -182,7 +183,7 @@ def test_rotating_loses_no_call(mesh: Mesh, database: Database, first: Credentia
     for one in callers:
         one.start()
     for _ in range(3):
-        made = contract.rotate(database, "till", overlap=3600)
+        made = application_secret.rotate(database, "till", overlap=3600)
         publish(mesh, database)
         current.append(made)
     stop.set()
