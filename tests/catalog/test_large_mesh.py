@@ -14,7 +14,8 @@ from tulle.catalog import flow
 from tulle.catalog.history import newest
 from tulle.catalog.known import KnownProducts
 from tulle.catalog.page_values import CARDS_A_DOMAIN
-from tulle.catalog.portal import PICTURED, PRODUCTS_A_PAGE, RUNS_A_PAGE
+from tulle.catalog.pictures import PICTURED
+from tulle.catalog.portal import PRODUCTS_A_PAGE, RUNS_A_PAGE
 from tulle.pipeline import run as runs
 from tulle.spec.product import DataProduct, DataSet, InputPort
 from tulle.state import products

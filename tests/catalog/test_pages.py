@@ -323,7 +323,7 @@ def test_the_calendar_is_linked(applied: World) -> None:
 def test_the_page_of_a_service_tells_its_look_ups(browser: Browser) -> None:
     page = browser.get("/services/customer-totals")
     (section,) = re.findall(r'<section[^>]*id="look-ups".*?</section>', page, re.DOTALL)
-    (told,) = browser.world.reader().service_page("customer-totals").look_ups
+    (told,) = browser.world.reader().services.page("customer-totals").look_ups
     assert told.rows
     for shown in (told.data_set, "bundled", told.commit[:8], f">{told.rows:,}<"):
         assert shown in section

@@ -8,7 +8,7 @@ from tests.catalog.conftest import World
 
 from tulle.catalog.lake.objects import folder_page
 from tulle.catalog.page_values import ProcessView
-from tulle.catalog.portal import CALLERS_DRAWN
+from tulle.catalog.pictures import CALLERS_DRAWN
 from tulle.errors import NotFound
 from tulle.gateway import applications as registered
 from tulle.gateway.policy import RateLimit
@@ -35,7 +35,7 @@ def test_an_empty_mesh_is_no_error(empty: World) -> None:
     home = empty.reader().home()
     assert home.domains == ()
     assert home.picture.boxes == ()
-    assert empty.reader().services() == ()
+    assert empty.reader().services.all() == ()
     assert empty.reader().repositories().repositories == ()
 
 
@@ -130,50 +130,6 @@ def test_verdicts_survive_a_run_that_changed_nothing(world: World) -> None:
     assert before
 
 
-def test_a_service_tells_what_answers_and_who_may_call(world: World) -> None:
-    page = world.reader().service_page("customer-totals")
-    assert page.service.state == "active"
-    assert page.service.active is not None
-    assert page.service.active.version == "v1"
-    assert page.service.product == "people"
-    (endpoint,) = page.service.endpoints
-    assert endpoint.actions == ("lookup", "lookup-multi")
-    assert endpoint.queries[0].name == "ann"
-    curl = next(one for one in endpoint.snippets if one.language == "curl")
-    assert '{"data": {"customer": "ann"}}' in curl.text
-    assert endpoint.data_sets == (("people", "totals"),)
-    assert page.api is not None
-    assert [o.path for o in page.api.operations] == [*("/total/lookup", "/total/lookup-multi", "/feedback")]
-    assert [(c.name, c.limit) for c in page.consumers] == [("web-shop", "5/1s")]
-
-
-def test_a_service_without_a_package_says_so(applied: World) -> None:
-    page = applied.reader().service_page("customer-totals")
-    assert page.service.state == "declared"
-    assert page.service.endpoints[0].queries[0].body.startswith("{")
-    assert page.api is None
-    assert page.api_problem
-    with pytest.raises(NotFound, match="no package yet"):
-        applied.reader().openapi("customer-totals")
-
-
-def test_a_damaged_package_is_told_and_takes_nothing_down(world: World) -> None:
-    (world.settings.state_folder / "packages/customer-totals/v1.tar").write_bytes(b"damaged")
-    reader = world.reader()
-    page = reader.service_page("customer-totals")
-    assert page.api is None
-    assert "cannot be read" in page.api_problem
-    assert reader.home().services[0].name == "customer-totals"
-
-
-def test_a_broken_services_file_is_told_and_takes_nothing_down(world: World) -> None:
-    world.write("products/crm/people/services/customer-totals.yaml", "service: [")
-    reader = world.reader()
-    assert reader.product("people").problems
-    assert reader.home().problems
-    assert [s.name for s in reader.services()] == ["customer-totals"]  # it is deployed all the same
-
-
 def test_a_damaged_data_set_is_told_and_takes_nothing_down(world: World) -> None:
     repository = world.lake.repository("sales")
     world.lake.repository("sales").put("main", "sales/part-9999.parquet", b"no parquet")
@@ -237,7 +193,7 @@ def test_search_finds_nothing_where_there_is_nothing(world: World, query: str) -
     [
         lambda r: r.product("salez"),
         lambda r: r.run("nope"),
-        lambda r: r.service_page("customer-total"),
+        lambda r: r.services.page("customer-total"),
         lambda r: r.browser.open("salez"),
         lambda r: folder_page(r.browser.open("sales"), ref="gone", prefix="", after=""),
     ],

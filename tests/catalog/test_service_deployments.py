@@ -62,13 +62,13 @@ def test_every_version_that_answers_is_told_on_the_page_of_the_service(world: Wo
     again(world)
     generation.request(world.database, NAME, split({"v1": 0.5, "v2": 0.5}))
     generation.activate(world.database, NAME, split({"v1": 0.5, "v2": 0.5}))
-    found = world.reader().service(NAME)
+    found = world.reader().services.one(NAME)
     assert [(one.version, one.role) for one in found.versions] == [("v2", "active"), ("v1", "active")]
     generation.request(world.database, NAME, split({"v2": 1}, shadow=("v1", 1)))
     generation.activate(world.database, NAME, split({"v2": 1}, shadow=("v1", 1)))
     generation.request(world.database, NAME, split({"v2": 1}, preloaded=["v1"]))
     generation.activate(world.database, NAME, split({"v2": 1}, preloaded=["v1"]))
-    found = world.reader().service(NAME)
+    found = world.reader().services.one(NAME)
     assert [(one.version, one.role) for one in found.versions] == [("v2", "active"), ("v1", "beside")]
     assert found.active is not None
     assert found.active.version == "v2"

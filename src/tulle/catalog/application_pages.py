@@ -30,7 +30,7 @@ def application_routes(router: Routes, reader: Reader, render: Render) -> None:
     @router.get("/applications")
     def applications(request: Request, q: Text = "", owner: Text = "", after: Text = "") -> Response:
         user = who(request)
-        names = tuple(service.name for service in reader.services(user))
+        names = tuple(service.name for service in reader.services.all(user))
         page = reader.callers.page(names, query=q.strip(), owner=owner.strip(), after=after, user=user)
         return render(request, "applications.html", page)
 

@@ -17,9 +17,9 @@ from tulle.catalog import annotation_form, endpoint_form, saved_query_form
 from tulle.catalog.look_up_fields import Filled
 from tulle.catalog.look_up_form import LookUpForm, change, form_of, take_out
 from tulle.catalog.part_fields import LONGEST_JSON, Changed, PartForm, Typed
-from tulle.catalog.portal import Reader
 from tulle.catalog.routes import Routes
 from tulle.catalog.service_design import MOST_CHARACTERS, Suggested, read_design
+from tulle.catalog.service_reader import ServiceReader
 from tulle.errors import NotFound
 
 Name = Annotated[str, Query(max_length=200)]
@@ -110,41 +110,43 @@ class LookUpPage:
     suggested: Suggested
 
 
-def design_routes(router: Routes, reader: Reader, render: Render) -> None:
+def design_routes(router: Routes, services: ServiceReader, render: Render) -> None:
     """Put the pages on `router`; `render` fills a template."""
 
-    _look_up_routes(router, reader, render)
-    _part_routes(router, reader, render)
-    _annotation_routes(router, reader, render)
+    _look_up_routes(router, services, render)
+    _part_routes(router, services, render)
+    _annotation_routes(router, services, render)
 
     @router.get("/services/{name}/design")
     def design(request: Request, name: str) -> Response:
-        return render(request, "service_design.html", reader.design(name))
+        return render(request, "service_design.html", services.design(name))
 
     @router.post("/services/{name}/design/view")
     def view(request: Request, name: str, typed: DesignBody) -> Response:
         """What a text would declare; nothing is kept of it."""
-        return render(request, "service_design_view.html", read_design(typed.text, reader.design(name).path))
+        return render(
+            request, "service_design_view.html", read_design(typed.text, services.design(name).path)
+        )
 
     @router.get("/services/{name}/design/suggested")
     def suggest(name: str, product: Name = "", data_set: Name = "") -> Response:
         """What fields of a look-up may hold."""
-        return JSONResponse(asdict(reader.suggested(name, product, data_set)))
+        return JSONResponse(asdict(services.suggested(name, product, data_set)))
 
 
-def _look_up_routes(router: Routes, reader: Reader, render: Render) -> None:
+def _look_up_routes(router: Routes, services: ServiceReader, render: Render) -> None:
     @router.post("/services/{name}/design/look-up/form")
     def form(request: Request, name: str, wanted: LookUpBody) -> Response:
         """The fields of a look-up in a text."""
         made = form_of(wanted.text, wanted.endpoint, wanted.number)
         texts = made.filled.texts
-        known = reader.suggested(name, texts["product"], texts["data_set"])
+        known = services.suggested(name, texts["product"], texts["data_set"])
         return render(request, "service_look_up.html", LookUpPage(made, known))
 
     @router.post("/services/{name}/design/look-up")
     def filled(name: str, wanted: FilledBody) -> Response:
         """The text with a look-up as it was filled in, or what is wrong by field."""
-        reader.design(name)
+        services.design(name)
         given = Filled(wanted.texts, wanted.pairs)
         made = change(wanted.text, wanted.endpoint, wanted.number, given, wanted.digest)
         return JSONResponse(asdict(made), status_code=422 if made.problems else 200)
@@ -152,7 +154,7 @@ def _look_up_routes(router: Routes, reader: Reader, render: Render) -> None:
     @router.post("/services/{name}/design/look-up/take-out")
     def without(name: str, wanted: WrittenBody) -> Response:
         """The text without a look-up."""
-        reader.design(name)
+        services.design(name)
         return JSONResponse({"text": take_out(wanted.text, wanted.endpoint, wanted.number, wanted.digest)})
 
 
@@ -160,9 +162,9 @@ def _answered(made: Changed) -> Response:
     return JSONResponse(asdict(made), status_code=422 if made.problems else 200)
 
 
-def _part_routes(router: Routes, reader: Reader, render: Render) -> None:
+def _part_routes(router: Routes, services: ServiceReader, render: Render) -> None:
     def shown(request: Request, name: str, form: PartForm) -> Response:
-        page = PartPage(name, form, reader.suggested(name, "", ""))
+        page = PartPage(name, form, services.suggested(name, "", ""))
         return render(request, "service_part.html", page)
 
     @router.post("/services/{name}/design/query/form")
@@ -173,7 +175,7 @@ def _part_routes(router: Routes, reader: Reader, render: Render) -> None:
     @router.post("/services/{name}/design/query")
     def query(name: str, wanted: TypedBody) -> Response:
         """The text with a test query as it was filled in, or what is wrong by field."""
-        reader.design(name)
+        services.design(name)
         typed = wanted.typed()
         return _answered(
             saved_query_form.change(wanted.text, wanted.endpoint, wanted.number, typed, wanted.digest)
@@ -182,13 +184,13 @@ def _part_routes(router: Routes, reader: Reader, render: Render) -> None:
     @router.post("/services/{name}/design/query/add")
     def made(name: str, wanted: MadeBody) -> Response:
         """The text with test queries that were made from data."""
-        reader.design(name)
+        services.design(name)
         return _answered(saved_query_form.add(wanted.text, wanted.endpoint, wanted.queries))
 
     @router.post("/services/{name}/design/query/take-out")
     def without_query(name: str, wanted: WrittenPartBody) -> Response:
         """The text without a test query."""
-        reader.design(name)
+        services.design(name)
         left = saved_query_form.take_out(wanted.text, wanted.endpoint, wanted.number, wanted.digest)
         return JSONResponse({"text": left})
 
@@ -200,7 +202,7 @@ def _part_routes(router: Routes, reader: Reader, render: Render) -> None:
     @router.post("/services/{name}/design/endpoint")
     def new(name: str, wanted: TypedBody) -> Response:
         """The text with an endpoint more, or what is wrong by field."""
-        reader.design(name)
+        services.design(name)
         return _answered(endpoint_form.add(wanted.text, wanted.of, wanted.typed()))
 
     @router.post("/services/{name}/design/description/form")
@@ -211,22 +213,22 @@ def _part_routes(router: Routes, reader: Reader, render: Render) -> None:
     @router.post("/services/{name}/design/description")
     def description(name: str, wanted: TypedBody) -> Response:
         """The text with another description."""
-        reader.design(name)
+        services.design(name)
         return _answered(endpoint_form.describe(wanted.text, wanted.endpoint, wanted.typed(), wanted.digest))
 
 
-def _annotation_routes(router: Routes, reader: Reader, render: Render) -> None:
+def _annotation_routes(router: Routes, services: ServiceReader, render: Render) -> None:
     @router.post("/services/{name}/design/annotations/view")
     def view(request: Request, name: str, typed: DesignBody) -> Response:
         """What a text of annotations says; nothing is kept of it."""
-        found = annotation_form.read_annotations(typed.text, reader.design(name).overlay)
+        found = annotation_form.read_annotations(typed.text, services.design(name).overlay)
         return render(request, "service_annotations_view.html", found)
 
     @router.post("/services/{name}/design/annotation/form")
     def form(request: Request, name: str, wanted: PartBody) -> Response:
         """The fields of an annotation in a text."""
         try:
-            targets = annotation_form.targets_of(reader.openapi(name))
+            targets = annotation_form.targets_of(services.openapi(name))
         except NotFound:  # there is no version yet
             targets = ()
         page = PartPage(
@@ -239,13 +241,13 @@ def _annotation_routes(router: Routes, reader: Reader, render: Render) -> None:
     @router.post("/services/{name}/design/annotation")
     def filled(name: str, wanted: TypedBody) -> Response:
         """The text with an annotation as it was filled in, or what is wrong by field."""
-        reader.design(name)
+        services.design(name)
         typed = wanted.typed()
         return _answered(annotation_form.change(wanted.text, wanted.number, typed, wanted.digest, name))
 
     @router.post("/services/{name}/design/annotation/take-out")
     def without(name: str, wanted: WrittenPartBody) -> Response:
         """The text without an annotation."""
-        reader.design(name)
+        services.design(name)
         left = annotation_form.take_out(wanted.text, wanted.number, wanted.digest)
         return JSONResponse({"text": left})

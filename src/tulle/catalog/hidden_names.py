@@ -7,7 +7,7 @@ the name is `••••`. Pure; who finds what is `gateway.apis.sight`.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -28,15 +28,13 @@ class HiddenNames:
 
     names: frozenset[str] = frozenset()
     known: frozenset[str] | None = None  # None: whoever reads knows them all
-    products: Collection[str] = field(default_factory=frozenset)  # whose people the reader belongs to
+    products: Container[str] = field(default_factory=frozenset)  # whose people the reader belongs to
 
     def are_in(self, text: str, product: str = "") -> bool:
         """Whether a text about a product names what the reader does not find."""
-        if product in self.products:
-            return False
-        if self.known is not None and any(name not in self.known for name in _API.findall(text)):
-            return True
-        return bool(self.names) and not self.names.isdisjoint(_WORD.findall(text))
+        is_gone = self.known is not None and any(name not in self.known for name in _API.findall(text))
+        is_named = is_gone or (bool(self.names) and not self.names.isdisjoint(_WORD.findall(text)))
+        return is_named and product not in self.products
 
     def masked(self, text: str, product: str = "") -> str:
         """A text about a product with `••••` for each name that the reader does not find."""

@@ -69,13 +69,13 @@ def service_routes(router: Routes, reader: Reader, caller: Caller, render: Rende
 
     def seen(request: Request) -> None:
         if (name := request.path_params.get("name")) is not None:
-            reader.demand_seen(name, who(request))
+            reader.services.demand_seen(name, who(request))
 
     pages = Routes(dependencies=[Depends(seen)])  # whatever page of a service it is
     _read_routes(pages, reader, render, who)
     _deployment_routes(pages, reader, render)
     _try_routes(pages, reader, caller)
-    design_routes(pages, reader, render)
+    design_routes(pages, reader.services, render)
     router.include(pages)
 
 
@@ -86,7 +86,7 @@ def _read_routes(router: Routes, reader: Reader, render: Render, who: Callable[[
 
     @router.get("/services/{name}")
     def service(request: Request, name: str) -> Response:
-        return render(request, "service.html", reader.service_page(name))
+        return render(request, "service.html", reader.services.page(name))
 
     @router.get("/services/{name}/queries")
     def queries(request: Request, name: str, errors: bool = False) -> Response:
@@ -94,11 +94,11 @@ def _read_routes(router: Routes, reader: Reader, render: Render, who: Callable[[
 
     @router.get("/services/{name}/compare")
     def compare(request: Request, name: str, left: Text = "", right: Text = "") -> Response:
-        return render(request, "service_compare.html", reader.compare(name, left, right))
+        return render(request, "service_compare.html", reader.services.compare(name, left, right))
 
     @router.get("/services/{name}/openapi.json")
     def openapi(name: str) -> Response:
-        return JSONResponse(reader.openapi(name))
+        return JSONResponse(reader.services.openapi(name))
 
 
 def _deployment_routes(router: Routes, reader: Reader, render: Render) -> None:
@@ -128,7 +128,7 @@ def _try_routes(router: Routes, reader: Reader, caller: Caller) -> None:
             raise Invalid(
                 "client id and client secret belong together", hint="give both, or none to use the portal's"
             )
-        service = reader.service(name)
+        service = reader.services.one(name)
         endpoint = endpoint_of(service, wanted.endpoint, wanted.action)
         how = wanted.how(reader.settings, service)
         credentials = (wanted.client_id, wanted.client_secret) if wanted.client_id else None

@@ -5,7 +5,7 @@ Whoever may not see an API meets it as what is not there. Knows people and produ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tulle.errors import NotFound, did_you_mean
@@ -84,10 +84,9 @@ class Sight:
         resource = self._access.resource_branch(product, branch)
         return self._access.decide(user, "fs:CreateCommit", resource).allowed
 
-    def domains(self, user: str) -> frozenset[str]:
-        """The domains of whose products' people somebody is."""
-        known = products.domains(self._database)
-        return frozenset(domain for domain, of in known.items() if any(self.belongs(user, one) for one in of))
+    def domains(self) -> Mapping[str, Sequence[str]]:
+        """The products of each domain, by name."""
+        return products.domains(self._database)
 
     def roles(self, user: str) -> frozenset[str]:
         """The groups of somebody, none of whom is not there."""
@@ -98,12 +97,13 @@ class Sight:
 
 
 class View:
-    """What one person sees, for as long as one question takes: domains and roles are looked at once."""
+    """What one person sees, for as long as one question takes: named domains and roles are looked at once."""
 
     def __init__(self, sight: Sight, user: str | None) -> None:
         self._sight = sight
         self._user = user
-        self._domains: frozenset[str] | None = None
+        self._products: Mapping[str, Sequence[str]] | None = None  # by domain
+        self._domains: dict[str, bool] = {}  # whether they are of its people
         self._roles: frozenset[str] | None = None
 
     def sees(self, product: str, visibility: str, visible_to: Sequence[str] = ()) -> bool:
@@ -121,9 +121,12 @@ class View:
     def _matches(self, user: str, whom: str) -> bool:
         kind, _, name = whom.partition(":")
         if kind == "domain":
-            if self._domains is None:
-                self._domains = self._sight.domains(user)
-            return name in self._domains
+            if name not in self._domains:
+                if self._products is None:
+                    self._products = self._sight.domains()
+                of = self._products.get(name, ())
+                self._domains[name] = any(self._sight.belongs(user, one) for one in of)
+            return self._domains[name]
         if self._roles is None:
             self._roles = self._sight.roles(user)
         return name in self._roles
