@@ -62,6 +62,7 @@ from tulle.catalog.service_reader import ServiceReader
 from tulle.catalog.unseen import Unseen
 from tulle.config import Settings
 from tulle.errors import NotFound, TulleError, did_you_mean
+from tulle.gateway import applications as registered
 from tulle.gateway.apis.sight import NOBODY, Sight
 from tulle.lake.access import Access as People
 from tulle.lake.access import open_access
