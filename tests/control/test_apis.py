@@ -20,7 +20,17 @@ from tests.pipeline.conftest import Mesh
 
 from tulle.cli.main import cli
 from tulle.config import GatewayTls
-from tulle.control import access_requests, api_policies, apis, applications, deployment, destroy
+from tulle.control import (
+    access_requests,
+    api_bindings,
+    api_documents,
+    api_lives,
+    api_policies,
+    apis,
+    applications,
+    deployment,
+    destroy,
+)
 from tulle.control.apply import apply_plan, current_plan, retire
 from tulle.control.check_mesh import check_mesh, check_named
 from tulle.control.workspace import Workspace
@@ -334,35 +344,35 @@ def status(workspace: Workspace, version: str) -> str:
 def test_a_version_lives_and_ends(plain: Workspace) -> None:
     assert status(plain, "v2") == "draft"
     with pytest.raises(Conflict, match="is a draft, so there is nobody to tell"):
-        apis.deprecate(plain, "orders", "v2")
-    found = apis.publish(plain, "orders", "v2", actor="ann")
+        api_lives.deprecate(plain, "orders", "v2")
+    found = api_lives.publish(plain, "orders", "v2", actor="ann")
     assert found["versions"][1]["status"] == "published"
     tomorrow = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=2)
     with pytest.raises(Invalid, match="is not in the future"):
-        apis.deprecate(plain, "orders", "v1", sunset=dt.date(2020, 1, 1))
+        api_lives.deprecate(plain, "orders", "v1", sunset=dt.date(2020, 1, 1))
     with pytest.raises(Invalid, match="cannot come after itself"):
-        apis.deprecate(plain, "orders", "v1", successor="v1")
+        api_lives.deprecate(plain, "orders", "v1", successor="v1")
     with pytest.raises(NotFound, match="no version 'v3'"):
-        apis.deprecate(plain, "orders", "v1", successor="v3")
-    apis.deprecate(plain, "orders", "v1", sunset=tomorrow, successor="v2")
+        api_lives.deprecate(plain, "orders", "v1", successor="v3")
+    api_lives.deprecate(plain, "orders", "v1", sunset=tomorrow, successor="v2")
     since = records.find(plain.database, "orders").lives["v1"].deprecated_at
-    apis.deprecate(plain, "orders", "v1", sunset=tomorrow + dt.timedelta(days=1))
+    api_lives.deprecate(plain, "orders", "v1", sunset=tomorrow + dt.timedelta(days=1))
     life = records.find(plain.database, "orders").lives["v1"]
     assert (life.deprecated_at, life.successor) == (since, "")
     registered.register(plain.database, "shop-app", services={"orders": LIMIT})
     with pytest.raises(Denied, match="is not retired before its sunset") as caught:
-        apis.retire(plain, "orders", "v1")
+        api_lives.retire(plain, "orders", "v1")
     assert [p.message for p in caught.value.problems] == ["application 'shop-app' has a contract on it"]
     with plain.database.write() as connection:
         passed = update(api_versions).where(api_versions.c.version == "v1").values(sunset_at=now() - 1)
         connection.execute(passed)
     assert not records.find(plain.database, "orders").lives["v1"].takes_contracts(now())
-    apis.retire(plain, "orders", "v1")
-    apis.retire(plain, "orders", "v1")  # a second time changes nothing
+    api_lives.retire(plain, "orders", "v1")
+    api_lives.retire(plain, "orders", "v1")  # a second time changes nothing
     assert status(plain, "v1") == "retired"
-    apis.publish(plain, "orders", "v1")
+    api_lives.publish(plain, "orders", "v1")
     assert records.find(plain.database, "orders").lives["v1"].sunset_at is None
-    apis.retire(plain, "orders", "v1", force=True)
+    api_lives.retire(plain, "orders", "v1", force=True)
     kinds = [e.data["status"] for e in log.read(plain.database, subject="api:orders")]
     assert kinds == [
         "published",
@@ -396,9 +406,9 @@ def test_an_instance_is_bound_to_a_running_service_and_back(
 
     assert served() == {"orders@v1": ("calc", "v1"), "test/orders@v1": ("", "None")}
     with pytest.raises(Conflict, match="generation 'v2' of 'calc' does not run"):
-        apis.bind(calc, "orders", "v1", "service:calc@v2")
+        api_bindings.bind(calc, "orders", "v1", "service:calc@v2")
     active(calc, split({"v1": 0.9, "v2": 0.1}))
-    apis.bind(calc, "orders", "v1", "service:calc@v2", actor="ann")
+    api_bindings.bind(calc, "orders", "v1", "service:calc@v2", actor="ann")
     board.it.settle()
     assert served()["orders@v1"] == ("calc", "v2")
     shown = apis.shown(calc, "orders")["versions"][0]["instances"][0]
@@ -407,10 +417,10 @@ def test_an_instance_is_bound_to_a_running_service_and_back(
         "service:calc",
         "ann",
     )
-    apis.unbind(calc, "orders", "v1", reason="mended")
+    api_bindings.unbind(calc, "orders", "v1", reason="mended")
     board.it.settle()
     assert served()["orders@v1"] == ("", "None")
-    apis.bind(calc, "orders", "v1", "https://calc.example.com")
+    api_bindings.bind(calc, "orders", "v1", "https://calc.example.com")
     board.it.settle()
     (one,) = [s for s in board.published[-1].services if s.path == "orders@v1"]
     assert one.front is not None
@@ -420,10 +430,10 @@ def test_an_instance_is_bound_to_a_running_service_and_back(
     own_policies.set_policies(calc.database, "orders", "v1", "", few)
     for to in (None, "service:calc@v2"):
         with pytest.raises(Conflict, match="'concurrency-limit' is of the workers of 'calc'") as caught:
-            apis.bind(calc, "orders", "v1", to)
+            api_bindings.bind(calc, "orders", "v1", to)
         assert caught.value.hint == "take it from the policies of orders v1 first"
     own_policies.set_policies(calc.database, "orders", "v1", "", None)
-    apis.bind(calc, "orders", "v1", None)
+    api_bindings.bind(calc, "orders", "v1", None)
     with pytest.raises(Invalid) as wrong:
         api_policies.set_policies(calc, "orders", "v1", json.dumps(few))
     assert [one.message for one in wrong.value.problems] == [
@@ -432,30 +442,32 @@ def test_an_instance_is_bound_to_a_running_service_and_back(
     board.it.settle()
     assert served()["orders@v1"] == ("calc", "v1 90%, v2 10%")
     with pytest.raises(Conflict, match="does not answer in 'test'"):
-        apis.bind(calc, "orders", "v1", "service:calc", environment="test")
+        api_bindings.bind(calc, "orders", "v1", "service:calc", environment="test")
     with pytest.raises(NotFound, match="is not in the environment 'test'"):
-        apis.unbind(calc, "orders", "v2", environment="test")
+        api_bindings.unbind(calc, "orders", "v2", environment="test")
     with pytest.raises(Denied, match=r"may not reach 127\.0\.0\.1"):
-        apis.bind(calc, "orders", "v1", "https://127.0.0.1:8080")
+        api_bindings.bind(calc, "orders", "v1", "https://127.0.0.1:8080")
     with pytest.raises(Invalid, match="no address of an HTTP service"):
-        apis.bind(calc, "orders", "v1", "calc")
+        api_bindings.bind(calc, "orders", "v1", "calc")
     calc.database.close()
 
 
 def test_operations_and_documents_are_those_of_who_answers(mesh: Mesh, calc: Workspace) -> None:
-    assert [(one["method"], one["path"]) for one in apis.operations(calc, "orders", "v2")] == [
+    assert [(one["method"], one["path"]) for one in api_documents.operations(calc, "orders", "v2")] == [
         ("GET", "/items"),
         ("POST", "/items"),
         ("GET", "/items/{id}"),
     ]
-    document = apis.openapi(calc, "orders", "v2")
+    document = api_documents.openapi(calc, "orders", "v2")
     assert document["servers"] == [{"url": "http://127.0.0.1:8000/orders/v2"}]
     assert list(document["components"]["securitySchemes"]) == ["clientId", "clientSecret", "apiKey", "basic"]
     assert ("POST", "/who/run") in [
-        (one["method"], one["path"]) for one in apis.operations(calc, "orders", "v1")
+        (one["method"], one["path"]) for one in api_documents.operations(calc, "orders", "v1")
     ]
-    assert apis.openapi(calc, "orders", "v1", "test")["servers"][0]["url"].endswith("/test/orders/v1")
-    found = [change.sentence for change in apis.diff(calc, "orders", "v2", "v1")]
+    assert api_documents.openapi(calc, "orders", "v1", "test")["servers"][0]["url"].endswith(
+        "/test/orders/v1"
+    )
+    found = [change.sentence for change in api_documents.diff(calc, "orders", "v2", "v1")]
     assert found[0] == "GET /items is removed"
     assert "POST /who/run is added" in found
 
@@ -674,7 +686,7 @@ def test_access_is_asked_for_under_a_tier_as_long_as_the_api_takes_contracts(
     declare(mesh)
     plan, _ = current_plan(plain)
     assert "tier 'free' of API 'orders' is taken out, and 1 contract is under it" in plan.refusals[0].message
-    apis.retire(plain, "orders", "v1", force=True)
+    api_lives.retire(plain, "orders", "v1", force=True)
     registered.register(plain.database, "late-app")
     late = access_requests.Asked("late-app", "orders", tier="free", purpose="to sell", terms="1")
     with pytest.raises(Conflict, match="takes no new contracts"):

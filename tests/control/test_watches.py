@@ -17,7 +17,7 @@ from tests.pipeline.conftest import Mesh
 
 from tulle.cli import connect
 from tulle.cli.main import cli
-from tulle.control import apis, watches
+from tulle.control import api_lives, watches
 from tulle.control.alerts import compose
 from tulle.control.apply import apply_plan
 from tulle.control.workspace import Workspace
@@ -246,7 +246,7 @@ def test_retired_versions_and_drafts_are_not_watched(watched: Watched) -> None:
         return str(watches.as_plain(watched.workspace, watches.find(watched.workspace, "ext"))["missing"])
 
     assert missing().startswith("no service or API 'ext' answers in environment 'prod'")
-    apis.publish(watched.workspace, "ext", "v1")
+    api_lives.publish(watched.workspace, "ext", "v1")
     assert missing() == ""
     assert watched.pass_minute(10, service="ext") == ["calls"]
     with watched.workspace.database.write() as cx:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tulle.catalog.uses import owners
-from tulle.control import apis, applications, deployment, release
+from tulle.control import api_lives, apis, applications, deployment, release
 from tulle.control.offers import offered
 from tulle.control.service_access import moment_of
 from tulle.control.workspace import Workspace
@@ -85,7 +85,7 @@ def ask(
     demand_seen(workspace, access, Place(asked.kind, asked.subject), user)
     offer = offer_for(workspace, asked.kind, asked.subject)
     if asked.kind == "api":
-        apis.demand_open(workspace, asked.subject, _place(workspace, asked.environment))
+        api_lives.demand_open(workspace, asked.subject, _place(workspace, asked.environment))
     tier = _asked_tier(offer, asked)
     if not asked.purpose.strip():
         raise Invalid("what the access is for is not said", hint="--purpose, in a sentence")
@@ -167,7 +167,7 @@ def decide(
         tier = _tier_given(workspace, record, said.tier, step)
     if step in {"approve", "restore"}:
         if record.place.kind == "api":
-            apis.demand_open(workspace, record.place.subject, record.place.environment)
+            api_lives.demand_open(workspace, record.place.subject, record.place.environment)
         _demand_terms(workspace, record)
     until = moment_of(said.expires) if said.expires and said.expires != _NEVER else None
     if step == "change" and not (said.tier or said.limits or said.expires):

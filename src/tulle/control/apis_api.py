@@ -15,7 +15,7 @@ from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.catalog.routes import Routes
-from tulle.control import api_policies, apis, release
+from tulle.control import api_bindings, api_documents, api_lives, api_policies, apis, release
 from tulle.control.asking import AskedBy, user_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, NotFound
@@ -139,7 +139,7 @@ def _look_routes(api: Routes, workspace: Workspace, guard: Guard, calls: Calls) 
     def operations(request: Request, name: str, version: str) -> dict[str, Any]:
         """The operations of a version."""
         guard.shown(request, name)
-        return {"operations": apis.operations(workspace, name, version)}
+        return {"operations": api_documents.operations(workspace, name, version)}
 
     @api.get("/apis/{name}/versions/{version}/openapi.json")
     def document(
@@ -147,7 +147,7 @@ def _look_routes(api: Routes, workspace: Workspace, guard: Guard, calls: Calls) 
     ) -> dict[str, Any]:
         """The OpenAPI document of a version at the gateway's address."""
         guard.shown(request, name)
-        return apis.openapi(workspace, name, version, environment)
+        return api_documents.openapi(workspace, name, version, environment)
 
     @api.get("/apis/{name}/status")
     def status(
@@ -166,7 +166,7 @@ def _look_routes(api: Routes, workspace: Workspace, guard: Guard, calls: Calls) 
     ) -> dict[str, Any]:
         """What differs between two versions."""
         guard.shown(request, name)
-        found: Sequence[Any] = apis.diff(workspace, name, before, after)
+        found: Sequence[Any] = api_documents.diff(workspace, name, before, after)
         return {
             "before": before,
             "after": after,
@@ -180,14 +180,14 @@ def _life_routes(api: Routes, workspace: Workspace, settle: Callable[[], bool], 
     def publish(request: Request, by: AskedBy, name: str, version: str) -> dict[str, Any]:
         """Let consumers call it; also one that was deprecated or retired."""
         guard.demand(request, name)
-        found = apis.publish(workspace, name, version, actor=by)
+        found = api_lives.publish(workspace, name, version, actor=by)
         return {**found, "in_force": settle()}
 
     @api.post("/apis/{name}/versions/{version}/deprecate")
     def deprecate(request: Request, by: AskedBy, name: str, version: str, body: EndingBody) -> dict[str, Any]:
         """Tell its callers that it ends."""
         guard.demand(request, name)
-        found = apis.deprecate(
+        found = api_lives.deprecate(
             workspace, name, version, sunset=body.sunset, successor=body.successor, actor=by
         )
         return {**found, "in_force": settle()}
@@ -196,7 +196,7 @@ def _life_routes(api: Routes, workspace: Workspace, settle: Callable[[], bool], 
     def retire(request: Request, by: AskedBy, name: str, version: str, body: RetireBody) -> dict[str, Any]:
         """End it: 410."""
         guard.demand(request, name)
-        found = apis.retire(workspace, name, version, force=body.force, actor=by)
+        found = api_lives.retire(workspace, name, version, force=body.force, actor=by)
         return {**found, "in_force": settle()}
 
 
@@ -208,7 +208,7 @@ def _binding_routes(api: Routes, workspace: Workspace, settle: Callable[[], bool
         if body.to.startswith("service:"):
             service = body.to.removeprefix("service:").partition("@")[0]
             _demand_service(guard, request, service, body.environment)
-        found = apis.bind(workspace, name, version, body.to, environment=body.environment, actor=by)
+        found = api_bindings.bind(workspace, name, version, body.to, environment=body.environment, actor=by)
         return {**found, "in_force": settle()}
 
     @api.delete("/apis/{name}/versions/{version}/binding")
@@ -217,14 +217,14 @@ def _binding_routes(api: Routes, workspace: Workspace, settle: Callable[[], bool
     ) -> dict[str, Any]:
         """Let what is declared answer again."""
         guard.demand(request, name, environment)
-        found = apis.bind(workspace, name, version, None, environment=environment, actor=by)
+        found = api_bindings.bind(workspace, name, version, None, environment=environment, actor=by)
         return {**found, "in_force": settle()}
 
     @api.post("/apis/{name}/versions/{version}/unbind")
     def unbind(request: Request, by: AskedBy, name: str, version: str, body: UnbindBody) -> dict[str, Any]:
         """Let nothing answer an instance: 503."""
         guard.demand(request, name, body.environment)
-        found = apis.unbind(
+        found = api_bindings.unbind(
             workspace, name, version, environment=body.environment, reason=body.reason, actor=by
         )
         return {**found, "in_force": settle()}

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from tulle.control import apis
+from tulle.control import api_lives
 from tulle.control.identities import PREFIX
 from tulle.control.service_access import moment_of
 from tulle.control.workspace import Workspace
@@ -107,7 +107,7 @@ def create(
     demand_pace(workspace, user)
     limits = {}
     for service, limit in services.items():
-        apis.demand_open(workspace, service)
+        api_lives.demand_open(workspace, service)
         limits[service] = parse_limits(limit or workspace.settings.default_rate_limit)
     return registered.register(
         workspace.database,
@@ -180,7 +180,7 @@ def change_contract(
         contract.withdraw(workspace.database, name, service, actor=actor)
         return
     if all(c.service != service for c in registered.get(workspace.database, name).contracts):
-        apis.demand_open(workspace, service)
+        api_lives.demand_open(workspace, service)
     contract.grant(workspace.database, name, service, limits, actor=actor)
 
 
