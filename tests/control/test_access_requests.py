@@ -185,7 +185,7 @@ WRONG = (
         ("request", "till", "sold", "--purpose", "x", "--tier", "free", "--accept-terms", "0.9"),
         "version 0.9 is not the one",
     ),
-    (("request", "till", "solt", "--purpose", "x"), "has a service 'solt'"),
+    (("request", "till", "solt", "--purpose", "x"), "has an API or a service 'solt'"),
     (("request", "till", "salez", "--product", "--purpose", "x"), "is not applied"),
     (("request", "tull", "sold", "--purpose", "x"), "tull"),
     (
@@ -203,6 +203,17 @@ WRONG = (
     (("change", "till"), "what is to be another is not said"),
     (("create", "c-0123456789abcdef"), "looks like the id of a contract"),
 )
+
+
+def test_what_is_misspelt_is_told_with_the_nearest_name(mesh: Mesh, applied: Workspace) -> None:
+    tulle(mesh, "app", "create", "till")
+    for words in (
+        ["request", "till", "soldd", "--purpose", "x"],
+        ["tiers", "soldd"],
+        ["access", "--service", "soldd"],
+    ):
+        told = tulle(mesh, "app", *words, fails=True)
+        assert "no applied product has an API or a service 'soldd'" in told, words
 
 
 def test_what_nobody_can_mean_is_told(mesh: Mesh, applied: Workspace) -> None:

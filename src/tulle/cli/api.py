@@ -62,7 +62,11 @@ def list_apis(mesh: Path | None, tag: str, product: str, key: Path | None, as_js
         for one in found
     ]
     columns = ["api", "product", "versions", "visible_to", "tags", "title"]
-    table(rows, columns, empty="no APIs: declare one in products/<domain>/<product>/apis/")
+    table(
+        rows,
+        columns,
+        empty="no APIs: `tulle new api NAME --product PRODUCT --openapi FILE` declares one, `tulle apply` follows",
+    )
 
 
 @api.command()

@@ -301,7 +301,7 @@ def _demand_id(contract: str) -> None:
     if not is_contract(contract):
         raise Invalid(
             f"'{contract}' is no id of a contract",
-            hint="it begins with c-: `tulle app requests --all` shows them",
+            hint="c- and 16 hexadecimal digits: `tulle app requests --all` shows them",
         )
 
 

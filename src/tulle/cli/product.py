@@ -14,6 +14,7 @@ from tulle.cli.terminal import OPTION_JSON, emit, mark, relative, show_problem
 from tulle.errors import AlreadyExists, Invalid, NotFound, TulleError, from_dict
 
 if TYPE_CHECKING:
+    from tulle.config import Settings
     from tulle.spec.capability import Registry
     from tulle.spec.document import Document
 
@@ -175,7 +176,8 @@ def new_api(mesh: Path | None, name: str, product: str, openapi: Path, upstream:
     from tulle.spec.load import decoded
     from tulle.spec.mesh import load_mesh
 
-    spec = load_mesh(settings_of(mesh))
+    settings = settings_of(mesh)
+    spec = load_mesh(settings)
     owner = spec.product(product)
     if str(openapi) == "-":
         data, source = sys.stdin.buffer.read(), "what was piped in"
@@ -184,6 +186,8 @@ def new_api(mesh: Path | None, name: str, product: str, openapi: Path, upstream:
             data, source = openapi.read_bytes(), relative(openapi)
         except OSError as exc:
             raise NotFound(f"{relative(openapi)} cannot be read: {exc.strerror}") from exc
+    if upstream == "":
+        raise Invalid("--upstream is empty", hint="leave it out to take the first server of the document")
     made = scaffold.new_api(name, decoded(data, source), source=source, upstream=upstream or "")
     for one in spec.products:
         for loaded in load_apis(one):
@@ -198,7 +202,20 @@ def new_api(mesh: Path | None, name: str, product: str, openapi: Path, upstream:
     _write(owner.folder, dict(made.files))
     told = f"leads to {made.upstream}" if made.upstream else "leads nowhere yet: say `upstream` in its file"
     click.echo(f"version {made.version} {told}")
+    if made.upstream:
+        _tell_unreachable(settings, made.upstream)
     click.echo("next: tulle validate && tulle plan && tulle apply")
+
+
+def _tell_unreachable(settings: Settings, upstream: str) -> None:
+    """Say at once why the gateway of this mesh could not lead there yet."""
+    from tulle.control.declared_apis import demand_reachable
+    from tulle.gateway.front import Upstream
+
+    try:
+        demand_reachable(settings, Upstream(upstream))
+    except TulleError as exc:
+        click.echo(f"  {mark('warn')} {exc.message}\n    {exc.hint}")
 
 
 def _write(folder: Path, files: dict[str, str]) -> None:

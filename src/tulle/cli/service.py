@@ -202,12 +202,19 @@ def call(
         body = {wrapper: body}
     with calling(settings, timeout=60) as gateway:
         answer = gateway.post(f"/public/api/v1/{name}/{endpoint}/{action}", json=body, headers=headers)
+    kind = None
     try:
-        emit(answer.json())
+        told = answer.json()
+        emit(told)
+        kind = told.get("errorType") if isinstance(told, dict) else None
     except ValueError:
         click.echo(answer.text)
     if answer.is_error:
-        raise Invalid(f"HTTP {answer.status_code}")
+        asks = f"`tulle app request APPLICATION {name} --purpose …` asks for one, `tulle app grant` gives one"
+        raise Invalid(
+            f"{name}/{endpoint} answered {answer.status_code}{f' {kind}' if kind else ''}",
+            hint=asks if kind == "NoContract" else None,
+        )
 
 
 _OF_DEPLOYMENTS = (*deployment.COMMANDS, *deployment_request.COMMANDS, *service_archive.COMMANDS)

@@ -9,8 +9,7 @@ import datetime as dt
 from dataclasses import replace
 from typing import Any
 
-from tulle.control import release
-from tulle.control.apis import callers, shown, version_of
+from tulle.control.apis import callers, product_of, shown, version_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, Problem
 from tulle.gateway.apis import records
@@ -102,9 +101,7 @@ def demand_open(workspace: Workspace, name: str, environment: str | None = None)
     services = set(products.declared_services(workspace.database))
     ending = None
     if name not in known and name not in services:
-        release.declared_service(
-            workspace, name
-        )  # what is declared and not told by the applied ones, or NotFound
+        product_of(workspace, name)  # what is declared and not told by the applied ones, or NotFound
         services.add(name)
     if name in services:
         here = (d for d in generation.everywhere(workspace.database) if d.service == name)

@@ -28,6 +28,7 @@ from tulle.observe.calls import Calls
 from tulle.observe.insight import Insight
 from tulle.serving import generation
 from tulle.spec.environment import places
+from tulle.state import products
 from tulle.state.db import now
 
 MOST_SHOWN = 1000  # at once
@@ -79,7 +80,7 @@ def shown(workspace: Workspace, name: str) -> dict[str, Any]:
         if name in deployed:
             return _of_service(workspace, name)
         known = {*records.owners(workspace.database), *deployed}
-        hint = did_you_mean(name, known) or "declare it in products/<domain>/<product>/apis/"
+        hint = did_you_mean(name, known) or "`tulle new api` declares one, `tulle apply` makes it known"
         raise NotFound(f"there is no API '{name}'", hint=hint)
     (api,) = found
     declared = api.declared
@@ -245,9 +246,17 @@ def version_of(workspace: Workspace, name: str, version: str) -> tuple[RecordedA
 
 
 def product_of(workspace: Workspace, name: str) -> str:
-    """The product whose API or service it is. NotFound with the nearest name of a service."""
+    """The product whose API or service it is. NotFound with the nearest name."""
     owner = records.owners(workspace.database).get(name)
-    return owner if owner is not None else release.declared_service(workspace, name).product.name
+    if owner is not None:
+        return owner
+    try:
+        return release.declared_service(workspace, name).product.name
+    except NotFound as exc:
+        known = {*records.owners(workspace.database), *products.declared_services(workspace.database)}
+        hint = did_you_mean(name, known) or "`tulle new api` declares one, `tulle apply` makes it known"
+        message = f"no applied product has an API or a service '{name}'"
+        raise NotFound(message, hint=hint, problems=exc.problems) from None
 
 
 def instance(workspace: Workspace, name: str, version: str, environment: str | None = None) -> Instance:

@@ -86,3 +86,15 @@ def test_the_command_writes_what_validates_and_never_over_anything(tmp_path: Pat
         *new[:3], "--product", "towns", "--openapi", str(tmp_path / "no-such.json")
     )
     assert (tmp_path / "products/world/towns/apis/weather.yaml").read_text() == before
+    there = ("towns", "--upstream", "http://127.0.0.1:9")
+    told = tulle(*new[:2], "storms", *new[3:], *there, piped=json.dumps(DOCUMENT))
+    assert told.startswith("0")
+    assert "write '127.0.0.1:9' under `source_addresses:` in mesh.yaml" in told
+
+
+@pytest.mark.parametrize(
+    "upstream", ["ftp://a.example", "not a url", "https://a:b@c.example", "https://c.example/?a=1"]
+)
+def test_where_it_leads_is_looked_at_before_anything_is_written(upstream: str) -> None:
+    with pytest.raises(Invalid, match="no address of an HTTP service"):
+        new_api("weather", json.dumps(DOCUMENT), source="w.json", upstream=upstream)

@@ -181,3 +181,18 @@ def test_what_opens_nothing_is_refused(settings: str, said: str) -> None:
     with pytest.raises(Invalid) as told:
         parse_policies(f"- {settings}")
     assert said in str(told.value.problems[0])
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ("", "public keys are not said"),
+        (", jwks: {}, jwks_uri: 'https://a.example'", "public keys are said twice"),
+    ],
+)
+def test_the_keys_of_an_issuer_are_said_once(keys: str, told: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        parse_policies(f"- {{policy: jwt, issuer: them{keys}}}")
+    (problem,) = caught.value.problems
+    assert told in problem.message
+    assert problem.hint == "give `jwks_uri` or `jwks`"

@@ -112,7 +112,7 @@ def find(database: Database, name: str) -> RecordedApi:
         for one in _read(connection, [name]):
             return one
         known = connection.execute(select(apis.c.name)).scalars().all()
-    hint = did_you_mean(name, known) or "declare it in products/<domain>/<product>/apis/ and `tulle apply`"
+    hint = did_you_mean(name, known) or "`tulle new api` declares one, `tulle apply` makes it known"
     raise NotFound(f"there is no API '{name}'", hint=hint)
 
 

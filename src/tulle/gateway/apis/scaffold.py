@@ -15,6 +15,7 @@ import yaml
 
 from tulle.errors import Invalid
 from tulle.gateway.apis.load import FOLDER
+from tulle.gateway.front import check_url
 from tulle.gateway.policy import SERVICE_NAME
 from tulle.spec.document import refuse
 from tulle.spec.load import load_document
@@ -37,7 +38,7 @@ def new_api(name: str, text: str, *, source: str, upstream: str = "") -> NewApi:
     """The files of API `name`, of a document's text that errors call `source`.
 
     Without `upstream` it leads to the first server that the document names with its whole address. Invalid with every
-    problem of the document, or for a name that no API can have.
+    problem of the document, for a name that no API can have, or an `upstream` that the gateway cannot lead to.
     """
     if SERVICE_NAME.fullmatch(name) is None:
         better = kebab(name)
@@ -50,7 +51,7 @@ def new_api(name: str, text: str, *, source: str, upstream: str = "") -> NewApi:
     _, problems = read_openapi(document)
     refuse(source, problems)
     said: Mapping[str, Any] = document.value
-    upstream = upstream or _server(said)
+    upstream = check_url(upstream).url if upstream else _server(said)
     major = _MAJOR.match(str(said["info"]["version"]))
     version = f"v{major[1]}" if major else "v1"
     one: dict[str, Any] = {"version": version, "openapi": f"{name}.openapi.yaml"}

@@ -52,6 +52,10 @@ def _read_api_key(settings: Settings) -> Opening:
 
 
 def _read_jwt(settings: Settings) -> Opening:
+    sources = {"jwks", "jwks_uri"} & settings.keys()  # a file beside the list is the matter of `access`
+    if len(sources) != 1:
+        message = f"the issuer's public keys are {'said twice' if sources else 'not said'}"
+        raise Unfit(message, *sorted(sources)[1:], hint="give `jwks_uri` or `jwks`")
     try:
         return Opening(parse_access(json.dumps({"jwt": dict(settings)})))
     except Invalid as exc:
