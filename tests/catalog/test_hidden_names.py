@@ -16,6 +16,7 @@ from tests.control.bazaar import Bazaar
 from tests.observe.lines import as_read, line
 
 from tulle.catalog.page_values import ProcessView
+from tulle.catalog.query_log import repository_name
 from tulle.control import release
 from tulle.control.apply import apply_plan
 from tulle.errors import Broken
@@ -24,6 +25,7 @@ from tulle.gateway.apis import records, remarks
 from tulle.gateway.apis.sight import Sight
 from tulle.gateway.applications import About
 from tulle.gateway.contract_record import Place
+from tulle.lake import pulls
 from tulle.observe.calls import Calls
 from tulle.observe.calls import Place as Read
 from tulle.observe.operations import Operations
@@ -65,8 +67,14 @@ WHERE = (
     "/products/sales/models/spends",
     "/products/sales/data-sets/sales/lineage",
     "/products/sales/data-sets/scored/lineage",
+    "/lake",
+    *(
+        f"/lake/{name}{page}"
+        for name in ("sales", "notes")
+        for page in ("", "/commits", "/commits/try", "/refs", "/pulls", "/object?ref=try&path=texts/why.md")
+    ),
 )
-NOT_LOOKED_AT = ("/static/", "/lake/", "/exchange/sign")  # the lake has no services
+NOT_LOOKED_AT = ("/static/", "/exchange/sign")
 OVER_ROWS = """
     api: payroll-rows
     visibility: private
@@ -93,6 +101,7 @@ def bazaar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bazaar]:
         _use(made)
         _scored(made)
         _ask_for_deployment(made, "ann")
+        _written_in_the_lake(made)
         made.mesh.sales("services/payroll-rows.yaml", ROWS)
         made.mesh.sales("apis/payroll-rows.yaml", OVER_ROWS)
         (made.mesh.folder / "products/shop/sales/apis/bonuses.yaml").unlink()
@@ -119,6 +128,21 @@ def _use(bazaar: Bazaar) -> None:
     calls = Calls(bazaar.workspace.settings.state_folder)
     calls.add(counting.taken(), Read("f", 1))
     calls.close()
+
+
+def _written_in_the_lake(bazaar: Bazaar) -> None:
+    """What people wrote in a product's repository, one of nobody's, and what is kept of the service."""
+    lake = bazaar.workspace.lake
+    for name in ("sales", "notes"):
+        repository = lake.repository(name) if name == "sales" else lake.create_repository(name)
+        repository.create_branch("try", "main")
+        repository.put("try", "texts/why.md", b"# For payroll\n")
+        commit = repository.commit("try", "Rows for payroll\n\nand bonuses", metadata={"for": "payroll"})
+        repository.create_tag("first", commit.id)
+        pulls.create(repository, "Take what payroll has", "try", "main", description="and bonuses")
+        repository.put("main", "texts/none.md", b"none\n")
+        repository.commit("main", "What payroll asked for")
+    lake.create_repository(repository_name("payroll"))
 
 
 def _ask_for_deployment(bazaar: Bazaar, asked_by: str) -> None:
@@ -193,6 +217,27 @@ def test_who_may_see_it_finds_it_there(bazaar: Bazaar, path: str) -> None:
     page = get(bazaar, path, cookie=cookie_of(bazaar, "vic"))
     assert HIDDEN.search(page)
     assert not HIDDEN.search(get(bazaar, path, cookie=cookie_of(bazaar, "kim")))
+
+
+def test_what_is_kept_of_it_is_as_what_is_not_there(bazaar: Bazaar) -> None:
+    kept, kim = repository_name("payroll"), cookie_of(bazaar, "kim")
+    pages = (
+        "",
+        "/refs",
+        "/commits",
+        "/commits/main",
+        "/object?path=x",
+        "/diff",
+        "/settings",
+        "/work",
+        "/pulls",
+    )
+    for page in (*pages, "/rows?left=main&right=main&prefix=x", "/compare", "/hooks", "/reflog?branch=main"):
+        hidden, none = (get(bazaar, f"/lake/{one}{page}", 404, kim) for one in (kept, "nowhere"))
+        assert hidden.replace(kept, "nowhere") == none
+    get(bazaar, f"/lake/{kept}", cookie=cookie_of(bazaar, "vic"))
+    assert kept in get(bazaar, f"/lake/{kept}x", 404, cookie_of(bazaar, "vic"))  # which may be suggested
+    assert not HIDDEN.search(get(bazaar, f"/lake/{kept[2:]}", 404, kim).replace(kept[2:], ""))
 
 
 @pytest.mark.parametrize("name", ["payrol", "bonusses"])

@@ -27,8 +27,13 @@ class HiddenNames:
     might have found it, so it is not told but to people of the product."""
 
     names: frozenset[str] = frozenset()
+    repositories: frozenset[str] = frozenset()  # what is kept of services of these names
     known: frozenset[str] | None = None  # None: whoever reads knows them all
     products: Container[str] = field(default_factory=frozenset)  # whose people the reader belongs to
+
+    def hides(self, repository: str) -> bool:
+        """Whether a repository is one that the reader does not find."""
+        return repository in self.repositories
 
     def are_in(self, text: str, product: str = "") -> bool:
         """Whether a text about a product names what the reader does not find."""

@@ -80,7 +80,12 @@ def portal(reader: Reader, caller: Caller, api_caller: ApiCaller = _no_gateway) 
         lambda request, name, page: _page(request, reader, name, page),
     )
     _lake_routes(router, reader)
-    lake_routes(router, reader.browser, lambda request, name, page: _page(request, reader, name, page))
+    lake_routes(
+        router,
+        reader.browser,
+        lambda request: reader.unseen.of(who(request)),
+        lambda request, name, page: _page(request, reader, name, page),
+    )
     return router
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from tulle.catalog import flow, history
 from tulle.catalog.api_page import ApiPages
@@ -22,6 +23,7 @@ from tulle.catalog.gateway import GatewayReader
 from tulle.catalog.hits import find
 from tulle.catalog.insight import InsightReader
 from tulle.catalog.known import KnownProducts
+from tulle.catalog.lake.masked import commit_masked
 from tulle.catalog.lake.opened import LakeBrowser
 from tulle.catalog.lineage import draw
 from tulle.catalog.mesh_reader import Mesh, MeshReader
@@ -45,7 +47,6 @@ from tulle.catalog.plan_history import PlansPage, plans_page
 from tulle.catalog.product import PUBLISHED, Shelf, service_levels
 from tulle.catalog.quality import QualityPage, quality_page
 from tulle.catalog.queried import QueriedReader
-from tulle.catalog.query_log import repository_name
 from tulle.catalog.readers import Readers
 from tulle.catalog.rejected import RejectedReader
 from tulle.catalog.releases import ReleaseReader
@@ -123,7 +124,7 @@ class Reader:
         sight = Sight(database, people)
         self.services = read = ServiceReader(settings, database, lake, meshes, sight, processes)
         self._pictures = Pictures(database, meshes, read.of_mesh)
-        self._unseen = Unseen(database, sight, self.known)
+        self.unseen = Unseen(database, sight, self.known)
         services = Services(read.all, read.openapi, read.access_now, read.in_force)
         self.exchange = Exchange(settings, database, self.known, sight, services)
         self.api_pages = ApiPages(self.exchange, Insight(calls))
@@ -147,7 +148,7 @@ class Reader:
 
     def home(self, user: str = NOBODY) -> HomePage:
         """Domains with their products, and how the mesh is, of services those that `user` may see."""
-        mesh, unseen = self._meshes.now(), self._unseen.of(user)
+        mesh, unseen = self._meshes.now(), self.unseen.of(user)
         services = self.services.seen(mesh, user)
         mesh.newest_runs |= dict.fromkeys(mesh.by_name) | history.newest(self._database)
         runs = history.recent(self._database, limit=8)
@@ -166,7 +167,7 @@ class Reader:
                 if len(mesh.applied) <= PICTURED
                 else flow.domains([item.product for item in mesh.applied])
             ),
-            problems=self._unseen.problems(mesh, user),
+            problems=self.unseen.problems(mesh, user),
             is_large=len(mesh.applied) > PICTURED,
             pin=self.gateway.pin(),
         )
@@ -192,7 +193,7 @@ class Reader:
         """Everything about a product; of APIs and services what `user` may see. NotFound with the nearest name."""
         applied = products.applied_product(self._database, name)
         product = applied.product
-        mesh, hidden = self._meshes.now(), self._unseen.of(user)
+        mesh, hidden = self._meshes.now(), self.unseen.of(user)
         services = self.services.seen(mesh, user)
         branches, commits = self._versions(name)
         return ProductPage(
@@ -204,14 +205,14 @@ class Reader:
             services=tuple(service for service in services if service.product == name or service.reads(name)),
             picture=draw(self._pictures.graph(mesh, services, name), f"product:{name}"),
             branches=branches,
-            commits=commits,
+            commits=tuple(commit_masked(one, partial(hidden.masked, product=name)) for one in commits),
             upstream=tuple(dict.fromkeys(p.product for p in product.input_ports if p.product)),
             downstream=tuple(
                 other.product.name
                 for other in mesh.applied
                 if any(port.product == name for port in other.product.input_ports)
             ),
-            problems=self._unseen.problems(mesh, user, name),
+            problems=self.unseen.problems(mesh, user, name),
             apis=tuple(one for one in self.exchange.declared(user) if one.product == name),
             releases=self.releases.page(name),
             plans=plans_page(self._database, name, limit=PLANS_SHOWN, hidden=hidden).plans,
@@ -227,7 +228,7 @@ class Reader:
 
     def plans(self, product: str = "", user: str = NOBODY) -> PlansPage:
         """The plans that were carried out, of one product or of all, without what `user` does not find. NotFound."""
-        return plans_page(self._database, product, hidden=self._unseen.of(user))
+        return plans_page(self._database, product, hidden=self.unseen.of(user))
 
     def quality(self, name: str, environment: str = "main") -> QualityPage:
         """What the checks of a product found over time. NotFound."""
@@ -236,7 +237,7 @@ class Reader:
 
     def run(self, run_id: str, user: str = NOBODY) -> RunPage:
         """One run. NotFound."""
-        unseen = self._unseen.of(user)
+        unseen = self.unseen.of(user)
         run = unseen.run(history.run_view(self._database, run_id, self._meshes.product))
         repository = self._repository(run.product)
         is_kept = bool(run.branch) and repository is not None and has_branch(repository, run.branch)
@@ -259,7 +260,7 @@ class Reader:
 
     def schedules(self, user: str = NOBODY) -> SchedulesPage:
         """What runs by itself: the next days, what is in force, what fired."""
-        page, unseen = schedules_page(self._database), self._unseen.of(user)
+        page, unseen = schedules_page(self._database), self.unseen.of(user)
         past = tuple(replace(one, message=unseen.masked(one.message, one.product)) for one in page.past)
         wrong = (one for one in page.wrong if not unseen.are_in(one.about, one.product))
         return replace(
@@ -275,7 +276,7 @@ class Reader:
     def services_page(self, user: str = NOBODY) -> ServicesPage:
         """Every service that `user` may see, and what is wrong with files that declare some."""
         mesh = self._meshes.now()
-        return ServicesPage(self.services.seen(mesh, user), self._unseen.problems(mesh, user))
+        return ServicesPage(self.services.seen(mesh, user), self.unseen.problems(mesh, user))
 
     def capabilities(self) -> tuple[Capability, ...]:
         """Every component type."""
@@ -284,13 +285,17 @@ class Reader:
     def repositories(self, *, query: str = "", after: str = "", user: str = NOBODY) -> RepositoriesPage:
         """A page of repositories by name, of those whose name contains `query`; without queries of what is hidden."""
         known = self._meshes.now().by_name
-        unseen = {repository_name(name) for name in self.exchange.hidden(user)}
+        unseen = self.unseen.of(user)
         found = self._lake.repositories(search=query, after=after, limit=REPOSITORIES_A_PAGE + 1)
         shown = found[:REPOSITORIES_A_PAGE]
         return RepositoriesPage(
             query,
             tuple(
-                repository_card(one, is_product=one.name in known) for one in shown if one.name not in unseen
+                repository_card(
+                    one, is_product=one.name in known, hide=partial(unseen.masked, product=one.name)
+                )
+                for one in shown
+                if not unseen.hides(one.name)
             ),
             shown[-1].name if len(found) > len(shown) else "",
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from tulle.errors import TulleError
 from tulle.lake.repository import Commit, Repository
@@ -22,10 +22,14 @@ class RepositoryCard:
     read_only: bool
 
 
-def repository_card(repository: Repository, *, is_product: bool) -> RepositoryCard:
-    """A repository for a list."""
-    branches = repository.branches(limit=BRANCHES_COUNTED + 1)
-    return RepositoryCard(repository.name, _head(repository), len(branches), is_product, repository.read_only)
+def repository_card(
+    repository: Repository, *, is_product: bool, hide: Callable[[str], str] = str
+) -> RepositoryCard:
+    """A repository for a list; `hide` takes out of a commit's message what its reader does not find."""
+    branches, head = repository.branches(limit=BRANCHES_COUNTED + 1), _head(repository)
+    if head is not None:
+        head = replace(head, message=hide(head.message))
+    return RepositoryCard(repository.name, head, len(branches), is_product, repository.read_only)
 
 
 def _head(repository: Repository) -> Commit | None:

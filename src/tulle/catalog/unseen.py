@@ -27,8 +27,8 @@ class Unseen:
         """What `user` does not find, for as long as one page takes."""
         apis = frozenset(api.name for api in records.followed(self._database))
         names = self._sight.hidden(user)
-        names |= {repository_name(name) for name in names}
-        return HiddenNames(names, apis, _Theirs(self._sight, self._known, user))
+        logs = frozenset(repository_name(name) for name in names)
+        return HiddenNames(names | logs, logs, apis, _Theirs(self._sight, self._known, user))
 
     def problems(self, mesh: Mesh, user: str, product: str = "") -> tuple[Problem, ...]:
         """What is wrong with files of one product or of all, as far as `user` may see what they declare."""

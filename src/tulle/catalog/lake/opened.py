@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tulle.catalog.hidden_names import NONE, HiddenNames
 from tulle.config import Settings, Warehouse
 from tulle.engine.duck import DuckEngine
+from tulle.errors import NotFound, did_you_mean
 from tulle.lake.entry import checked_text
 from tulle.lake.repository import Lake, Repository
 from tulle.spec.product import DataProduct
@@ -49,11 +51,20 @@ class LakeBrowser:
         self._lake = lake
         self._product = product
 
-    def open(self, name: str, *texts: str) -> Opened:
-        """A repository. NotFound; Invalid for texts of a request that no database could look for."""
+    def open(self, name: str, *texts: str, hidden: HiddenNames = NONE) -> Opened:
+        """A repository. NotFound; Invalid for texts of a request that no database could look for.
+
+        What is kept of a service that is `hidden` is met as what is not there.
+        """
         for text in (name, *texts):
             checked_text(text, "the request")
-        repository = self._lake.repository(name)
+        try:
+            if hidden.hides(name):
+                raise NotFound(f"there is no repository '{name}'")
+            repository = self._lake.repository(name)
+        except NotFound as exc:
+            known = [one.name for one in self._lake.repositories() if not hidden.hides(one.name)]
+            raise NotFound(exc.message, hint=did_you_mean(name, known)) from None
         product = self._product(name)
         head = Head(name, product is not None, repository.default_branch, repository.read_only)
         return Opened(self._lake, repository, head, product, self._engine)
