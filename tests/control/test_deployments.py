@@ -21,10 +21,9 @@ from tests.pipeline.conftest import Mesh
 
 from tulle.cli.main import cli
 from tulle.control import deployment, deployment_hooks, deployment_request, node_admin, release
-from tulle.control import switchboard as switchboard_module
 from tulle.control.apply import apply_plan
 from tulle.control.deployment_request import Request
-from tulle.control.switchboard import LEAVING_SECONDS, Switchboard
+from tulle.control.leaving import LEAVING_SECONDS, Leaving
 from tulle.control.workspace import Workspace
 from tulle.deploy.generations import managed, mounted
 from tulle.errors import Conflict, Denied, Invalid, NotFound
@@ -196,16 +195,13 @@ def test_a_service_ends_and_goes_on(calc: Workspace, monkeypatch: pytest.MonkeyP
     assert managed(calc.settings, off, off.desired, Needs(), now()).stopped == "disabled"
 
 
-def test_the_gateway_knows_what_has_left_for_a_while(
-    calc: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    switchboard, clock = Switchboard(calc), [100.0]
-    monkeypatch.setattr(switchboard_module.time, "monotonic", lambda: clock[0])
+def test_the_gateway_knows_what_has_left_for_a_while(calc: Workspace) -> None:
+    leaving, clock = Leaving(), [100.0]
 
     def known() -> tuple[str, ...]:
         found = generation.deployment(calc.database, "calc")
         service = managed(calc.settings, found, found.desired, Needs(), now())
-        told = switchboard._with_leaving(service, switchboard_module.time.monotonic())
+        told = leaving.with_left(service, clock[0])
         return tuple(backend.generation for backend in told.backends)
 
     active(calc, single("v1"))

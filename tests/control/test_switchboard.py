@@ -14,7 +14,7 @@ from tests.gateway.apis.conftest import read
 from tests.pipeline.conftest import Mesh
 
 from tulle.config import GatewayTls, PolicySet
-from tulle.control import apis, deployment, switchboard
+from tulle.control import activation, apis, deployment, switchboard, wanted_services
 from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy.local import Process
@@ -49,7 +49,8 @@ class Board:
         self.running: Mapping[str, Process] = {}
         self.published: list[GatewayPolicy] = []
         self.meanwhile = lambda: None
-        patch.setattr(switchboard, "time", SimpleNamespace(monotonic=lambda: self.clock))
+        for module in (activation, wanted_services):
+            patch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.clock))
         patch.setattr(switchboard.local, "processes", lambda _settings: self.running)
         self.it = Switchboard(workspace)
         patch.setattr(self.it._publisher, "_gateway", self)
@@ -93,7 +94,7 @@ def test_what_is_wanted_again_has_its_whole_time_again(board: Board) -> None:
     board.clock += 3600
     deployment.share(board.workspace, "calc", single("v2"))
     assert board.status() == "starting"
-    board.clock += switchboard.START_SECONDS + 1
+    board.clock += activation.START_SECONDS + 1
     assert board.status() == "failed"
 
 
@@ -115,14 +116,14 @@ def test_what_is_wanted_no_more_is_not_published(board: Board, monkeypatch: pyte
     board.worker("v1", "running")
     board.worker("v2", "running")
     deployment.share(board.workspace, "calc", single("v2"))
-    is_running = switchboard._is_running
+    is_running = activation._is_running
 
     def changed_meanwhile(name: str, running: Mapping[str, Process]) -> bool:
         deployment.share(board.workspace, "calc", single("v1"))
         return is_running(name, running)
 
     with monkeypatch.context() as patch:
-        patch.setattr(switchboard, "_is_running", changed_meanwhile)
+        patch.setattr(activation, "_is_running", changed_meanwhile)
         with pytest.raises(Conflict, match="is not the one that is wanted now"):
             board.it.settle()
     (service,) = board.published[-1].services
@@ -178,7 +179,7 @@ def test_what_hinders_one_service_hinders_no_other(board: Board, monkeypatch: py
     board.worker("v2", "running")
     database = board.workspace.database
     assert board.status() == "active"
-    monkeypatch.setattr(switchboard, "managed", broken)
+    monkeypatch.setattr(wanted_services, "managed", broken)
     board.it.settle()
     assert board.published[-1].services[0].traffic == single("v1")  # as it was
     (fault,) = read_faults(board.workspace.settings)

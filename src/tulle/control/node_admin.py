@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tulle.control import deployment, deployment_request
+from tulle.control.activation import START_SECONDS
 from tulle.control.deployment_request import Request
 from tulle.control.release import declared_service, declared_services
-from tulle.control.switchboard import START_SECONDS
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.errors import AlreadyExists, Broken, Conflict, Invalid, NotFound, Unavailable
