@@ -35,7 +35,7 @@ def test_they_are_as_the_file_or_the_deployment_says(mesh: Mesh, applied: Worksp
     told = tulle(mesh, "service", "policies", "sold")
     assert "as its file says" in told
     assert "cors (origins: ['*'])" in told
-    assert "rate-limit (limits: 5/1s, environments: ['prod'])" in told
+    assert "rate-limit (limits: 5/1s, environments: [prod])" in told
     wanted = json.dumps([{"policy": "compression"}])
     told = tulle(mesh, "service", "policies", "sold", "--set", "-", typed=wanted)
     assert "said at its deployment" in told
