@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -23,6 +25,7 @@ from tulle.control.apply import apply_plan
 from tulle.control.check_mesh import check_mesh
 from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
+from tulle.deploy import local
 from tulle.errors import Broken, Invalid
 from tulle.gateway import applications, contract_step, envoy_files
 from tulle.gateway.contract_record import Place
@@ -199,6 +202,18 @@ def test_what_is_read_at_the_start_is_named_and_all_else_is_taken_up(run: Run) -
     assert found["taken_up"]
     assert (run.workspace.settings.gateway_port, run.workspace.settings.mutual_tls) == (8000, False)
     assert run.kinds() == ["ip-deny"]
+
+
+def test_what_was_taken_up_waits_for_no_start(run: Run) -> None:
+    settings, file = run.workspace.settings, run.mesh.folder / "mesh.yaml"
+    local.note_start(settings, os.getpid())  # as if the mesh had begun with this process
+    for later, (text, waits) in enumerate([("gateway_port: 8123\n" + WALLS, True), (WALLS, False)], 60):
+        run.write(text)
+        os.utime(file, (time.time() + later, time.time() + later))
+        assert local.runs_by_older_settings(settings)
+        run.take_up()
+        assert local.runs_by_older_settings(settings) == waits
+    (settings.run_folder / "starting.json").unlink()
 
 
 def test_a_tier_is_another_for_whoever_has_a_contract_under_it(run: Run) -> None:

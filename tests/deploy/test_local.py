@@ -26,6 +26,10 @@ def test_settings_that_changed_since_the_start_are_told(tmp_path: Path) -> None:
     assert not local.runs_by_older_settings(settings), "a mesh that is down has read nothing"
     local.note_start(settings, os.getpid())
     assert local.runs_by_older_settings(settings)
+    local.note_taken_up(settings, document.stat().st_mtime_ns)
+    assert not local.runs_by_older_settings(settings), "all of it was taken up since"
+    os.utime(document, (began + 61, began + 61))
+    assert local.runs_by_older_settings(settings), "and it was changed again"
     os.utime(document, (began + 0.5, began + 0.5))
     assert not local.runs_by_older_settings(settings), "written just before the start, by another clock"
     os.utime(document, (began - 60, began - 60))
@@ -44,7 +48,7 @@ def test_the_status_says_so(
     later = psutil.Process().create_time() + 60
     os.utime(document, (later, later))
     show_status(settings)
-    assert "mesh.yaml was changed since the mesh was started" in capsys.readouterr().out
+    assert "mesh.yaml was changed since it was read: `tulle gateway reload`" in capsys.readouterr().out
 
 
 def test_the_status_says_why_a_process_does_not_run(

@@ -145,8 +145,8 @@ def show_status(settings: Settings) -> None:
         if process.why:
             click.echo(f"    {process.why} (`tulle logs {process.name.split('/')[0]}`)")
     if local.runs_by_older_settings(settings):
-        said = "mesh.yaml was changed since the mesh was started: `tulle down`, `tulle up` bring it in force"
-        click.echo(f"  {mark('warn')} {said}")
+        said = "`tulle gateway reload` takes up what it can and tells what needs `tulle down`, `tulle up`"
+        click.echo(f"  {mark('warn')} mesh.yaml was changed since it was read: {said}")
     for fault in read_faults(settings):
         place = f" in {fault.environment}" if fault.environment else ""
         click.echo(f"  {mark('warn')} service '{fault.service}'{place}: {fault.sentence}")

@@ -5,6 +5,7 @@ All of what can be taken up is, or nothing. Knows nothing of how the gateway is 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from tulle.control.policy_problems import mesh_policy_problems
 from tulle.control.switchboard import Switchboard
 from tulle.control.watches import watch_problems
 from tulle.control.workspace import Workspace
+from tulle.deploy import local
 from tulle.errors import Problem, TulleError
 from tulle.events import MESH_TAKEN_UP, Event
 from tulle.gateway.mesh_changes import SettingChange, at_next_start, changes, taken_up
@@ -71,6 +73,7 @@ def take_up(
     what is in force stays then. The next settling publishes.
     """
     with _one_at_a_time:
+        changed = _changed(workspace.settings)  # before it is read
         found = waiting(workspace)
 
         def record() -> None:
@@ -83,6 +86,8 @@ def take_up(
         if found.changes:
             problems = switchboard.take_up(found.settings, None if is_dry else record)
             refuse(MESH_FILE, _refused(problems))
+        if not is_dry and not found.next_start:
+            local.note_taken_up(workspace.settings, changed)
     pin = pin_of(workspace.database)
     return {
         **_as_plain(found),
@@ -90,6 +95,13 @@ def take_up(
         "taken_up": bool(found.changes) and not is_dry,
         "waits_for_resume": pin.sentence if pin is not None else "",
     }
+
+
+def _changed(settings: Settings) -> int:
+    """When the file was changed last; that there is none is told when it is read."""
+    with contextlib.suppress(OSError):
+        return (settings.folder / MESH_FILE).stat().st_mtime_ns
+    return 0
 
 
 def _as_plain(found: Waiting) -> dict[str, Any]:

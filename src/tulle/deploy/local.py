@@ -109,12 +109,30 @@ def supervisor_pid(settings: Settings) -> int | None:
 
 
 def runs_by_older_settings(settings: Settings) -> bool:
-    """Whether mesh.yaml was changed since the mesh was started, which is when it is read."""
+    """Whether mesh.yaml was changed since the mesh was started or took up all of it, which is when it is read."""
     try:
-        changed = (settings.folder / "mesh.yaml").stat().st_mtime
-        return any(process.create_time() + CLOCKS_APART < changed for process in _supervisors(settings))
+        changed = (settings.folder / "mesh.yaml").stat()
+        if _taken_up(settings) == changed.st_mtime_ns:
+            return False
+        return any(
+            process.create_time() + CLOCKS_APART < changed.st_mtime for process in _supervisors(settings)
+        )
     except (OSError, psutil.Error):
         return False
+
+
+def note_taken_up(settings: Settings, changed_ns: int) -> None:
+    """Remember that the mesh runs by all of mesh.yaml, as it was changed then (nanoseconds since the epoch)."""
+    with contextlib.suppress(OSError):  # then it is told as one that waits
+        (settings.run_folder / "mesh-file.json").write_text(json.dumps({"changed_ns": changed_ns}))
+
+
+def _taken_up(settings: Settings) -> int | None:
+    try:
+        found = json.loads((settings.run_folder / "mesh-file.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return found.get("changed_ns") if isinstance(found, dict) else None
 
 
 def note_start(settings: Settings, pid: int) -> None:
