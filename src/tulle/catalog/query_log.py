@@ -25,7 +25,7 @@ from tulle.engine.duck import DuckEngine
 from tulle.engine.engine import ColumnType, Relation, literal
 from tulle.errors import NotFound
 from tulle.lake.repository import Entry, Lake, Repository
-from tulle.serving.log_rows import MASK, Shown, outcome_rule, shown_outcome, shown_result
+from tulle.serving.log_rows import Shown, outcome_rule, shown_outcome, shown_result
 from tulle.serving.log_segment import INFER
 
 QUERIES, FEEDBACK, TRAFFIC = "queries", "feedback", "traffic"
@@ -291,11 +291,6 @@ def _classes(result: Any) -> set[str]:
         return set()
     probas = result.get("probas")
     return {str(result.get("prediction")), *(probas if isinstance(probas, dict) else ())}
-
-
-def has_mask(value: str | None) -> bool:
-    """Whether a JSON text holds a masked value."""
-    return value is not None and MASK in value
 
 
 def _read(text: str | None) -> Any:

@@ -124,10 +124,7 @@ def password(mesh: Path | None, name: str | None, remove: bool, as_json: bool) -
             if as_json:
                 emit(found)
             else:
-                rows = [
-                    {**one, "since": time.strftime("%Y-%m-%d %H:%M", time.localtime(one["since"]))}
-                    for one in found
-                ]
+                rows = [{**one, "since": _when(one["since"])} for one in found]
                 table(rows, ["user", "groups", "since"], empty="nobody has a password")
             return
         result = users.remove_password(name) if remove else users.set_password(name, _chosen())

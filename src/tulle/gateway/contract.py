@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tulle.errors import NotFound, did_you_mean
+from tulle.errors import NotFound
 from tulle.gateway import contract_record, contract_step
-from tulle.gateway.applications import check_service, find_in, get
+from tulle.gateway.applications import check_service, find_in
 from tulle.gateway.contract_record import Place
 from tulle.gateway.policy import RateLimit
 from tulle.state.db import Database, now
@@ -41,21 +41,3 @@ def withdraw(database: Database, name: str, service: str, *, actor: str = "") ->
         raise NotFound(f"application '{full_name}' has no contract for the service '{service}'")
     for one in ended:
         contract_step.take(database, one.id, "revoke", by=actor)
-
-
-def change_limit(
-    database: Database,
-    name: str,
-    service: str,
-    limit: RateLimit | Sequence[RateLimit],
-    *,
-    actor: str = "",
-) -> None:
-    """Change how often the application may call `service`; NotFound when it may not at all."""
-    held = {c.service for c in get(database, name).contracts}
-    if service not in held:
-        raise NotFound(
-            f"application '{name}' has no contract for the service '{service}'",
-            hint=did_you_mean(service, held),
-        )
-    grant(database, name, service, limit, actor=actor)

@@ -177,8 +177,3 @@ class Stores:
             return self.blobs(f"https://{parts.netloc}/{container}", any_path=True), path
         root = f"{parts.scheme}://{parts.netloc}"
         return self.blobs(root, any_path=True), url.removeprefix(root).lstrip("/")
-
-
-def local_folder(namespace: str) -> Path | None:
-    """The folder of a namespace on this disk, else None."""
-    return Path(namespace.removeprefix("local://")) if namespace.startswith("local:///") else None

@@ -47,10 +47,6 @@ class Told(msgspec.Struct, array_like=True):
     problem: str = ""
 
 
-class Died(Exception):
-    """The process ended while it was at a request."""
-
-
 class Pool:
     """The processes of one endpoint. For one event loop at a time; none needs to run when it is made."""
 

@@ -15,7 +15,6 @@ from tulle.spec.schemas import day, entity, list_of, one_of, text, web
 STATUSES = ("proposed", "draft", "active", "deprecated", "retired")
 COMPATIBILITIES = ("none", "backward", "full")
 OPERATORS = ("<", "<=", "=", "!=", ">=", ">")
-PERIODS = ("request", "day", "month", "year", "once")
 
 
 # ── values ────────────────────────────────────────

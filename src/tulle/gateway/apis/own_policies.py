@@ -5,22 +5,20 @@ Knows nothing of kinds of policies: whoever says a list has had it checked, and 
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select
 
 from tulle import events
-from tulle.errors import Broken, NotFound
+from tulle.errors import Broken
 from tulle.events import Event
+from tulle.gateway.apis.writing import changing, revision
 from tulle.gateway.policies.listed import written_of
 from tulle.state import log
-from tulle.state.db import Database, in_turn, now
-from tulle.state.tables import api_policies, api_versions
-
-_REVISIONS: Final = 1 << 31
+from tulle.state.db import Database, now
+from tulle.state.tables import api_policies
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +64,7 @@ def set_policies(
     """Say the policies of an instance, whatever its version says; None: as that says. NotFound when it is gone."""
     columns = api_policies.c
     where = (columns.api == api) & (columns.version == version) & (columns.environment == environment)
-    with database.write() as connection:
-        in_turn(connection, f"api {api}")
-        chosen = (api_versions.c.api == api) & (api_versions.c.version == version)
-        if connection.execute(select(api_versions.c.api).where(chosen)).first() is None:
-            raise NotFound(
-                f"API '{api}' has no version '{version}' any more", hint="`tulle api show` tells which"
-            )
+    with changing(database, api, version) as connection:
         row = connection.execute(select(columns.policies).where(where)).first()
         before = None if row is None else list(row.policies)
         after = None if policies is None else [dict(one) for one in policies]
@@ -88,7 +80,7 @@ def set_policies(
                     policies=after,
                     changed_at=now(),
                     changed_by=actor,
-                    revision=secrets.randbelow(_REVISIONS),
+                    revision=revision(),
                 )
             )
         told = {

@@ -8,7 +8,6 @@ nothing of Envoy, and not which services run.
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,13 +24,13 @@ from tulle.gateway.apis import own_policies, remarks
 from tulle.gateway.apis.declared import ApiDeclared, Target, api_of, as_plain
 from tulle.gateway.apis.load import Loaded
 from tulle.gateway.apis.own_policies import SetByHand
+from tulle.gateway.apis.writing import changing, revision
 from tulle.state import log
 from tulle.state.db import Database, in_turn, now
 from tulle.state.tables import api_bindings, api_policies, api_versions, apis, removed_apis
 
 LOG = logging.getLogger("tulle")
 Status = Literal["draft", "published", "deprecated", "retired"]
-_REVISIONS: Final = 1 << 31
 _AT_ONCE: Final = 100  # documents that are read together
 
 
@@ -303,7 +302,7 @@ def _save_one(connection: Connection, product: str, one: Loaded, actor: str) -> 
         "product": product,
         "document": as_plain(api),
         "applied_at": now(),
-        "revision": _revision(),
+        "revision": revision(),
     }
     known = connection.execute(select(apis.c.document).where(apis.c.name == api.name)).scalar()
     if known is None:
@@ -316,12 +315,12 @@ def _save_one(connection: Connection, product: str, one: Loaded, actor: str) -> 
         text = one.documents.get(version.version)
         if version.version in there:
             chosen = where & (api_versions.c.version == version.version)
-            connection.execute(update(api_versions).where(chosen).values(openapi=text, revision=_revision()))
+            connection.execute(update(api_versions).where(chosen).values(openapi=text, revision=revision()))
             continue
         status = "published" if version.is_published else "draft"
         life = {"status": status, "openapi": text, "successor": "", "changed_at": now(), "changed_by": actor}
         key = {"api": api.name, "version": version.version}
-        connection.execute(insert(api_versions).values(**key, **life, revision=_revision()))
+        connection.execute(insert(api_versions).values(**key, **life, revision=revision()))
         _tell(connection, events.API_CHANGED, api.name, {"version": version.version, "status": status}, actor)
     for version_name in sorted(there - {version.version for version in api.versions}):
         for table in (api_bindings, api_policies, api_versions):
@@ -367,7 +366,7 @@ def set_life(
     }
     with database.write() as connection:
         unchanged = where & (columns.status == before.status) & (columns.changed_at == before.changed_at)
-        stamp = {"changed_at": now(), "changed_by": actor, "revision": _revision()}
+        stamp = {"changed_at": now(), "changed_by": actor, "revision": revision()}
         done = connection.execute(update(api_versions).where(unchanged).values(**values, **stamp))
         if done.rowcount != 1:
             raise Conflict(
@@ -391,13 +390,7 @@ def bind(
     """Let something else answer an instance than what is declared; None: what is declared."""
     columns = api_bindings.c
     where = (columns.api == api) & (columns.version == version) & (columns.environment == environment)
-    with database.write() as connection:
-        in_turn(connection, f"api {api}")
-        chosen = (api_versions.c.api == api) & (api_versions.c.version == version)
-        if connection.execute(select(api_versions.c.api).where(chosen)).first() is None:
-            raise NotFound(
-                f"API '{api}' has no version '{version}' any more", hint="`tulle api show` tells which"
-            )
+    with changing(database, api, version) as connection:
         connection.execute(delete(api_bindings).where(where))
         told: dict[str, Any] = {"version": version, "environment": environment, "target": None}
         if binding is not None:
@@ -411,14 +404,10 @@ def bind(
                     reason=binding.reason,
                     changed_at=now(),
                     changed_by=actor,
-                    revision=_revision(),
+                    revision=revision(),
                 )
             )
         _tell(connection, events.API_BOUND, api, told, actor)
-
-
-def _revision() -> int:
-    return secrets.randbelow(_REVISIONS)
 
 
 def _tell(connection: Connection, kind: str, api: str, data: Mapping[str, Any], actor: str) -> None:

@@ -192,10 +192,6 @@ class Call:
             self._claims = _claims(self.header(CLAIMS_HEADER))
         return self._claims
 
-    def set_claims(self, claims: Mapping[str, Any]) -> None:
-        """What is known of the caller by another way."""
-        self._claims = claims
-
     def json(self) -> Any:
         """The body as a value. Refusal (400) when it is not JSON."""
         if self._value is _UNREAD:
