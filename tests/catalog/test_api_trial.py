@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
-from tulle.catalog.api_snippets import ApiCall, headers_of, snippets_of
+from tulle.catalog.api_snippets import ApiCall, headers_of, snippets_of, way_of_form
 from tulle.catalog.api_trial import ApiRequest, Typed, request_of
 from tulle.catalog.openapi import read_api
 from tulle.errors import Invalid
-from tulle.serving.access import Access, Public
+from tulle.serving.access import Access, Keys, Public
+from tulle.serving.ways_in import Credential, WayIn, ways_of
 
 DOCUMENT = {
     "paths": {
@@ -110,6 +113,35 @@ def test_credentials_are_whole_and_never_told() -> None:
     assert "geheim" not in str(caught.value)
     assert headers_of("none", {"token": "x"}) == {}
     assert headers_of("key", {"token": "x"}) == {"authorization": "Bearer x"}
+
+
+def test_a_name_and_a_password_are_sent_together() -> None:
+    def sent(name: str, password: str) -> str:
+        shown_as = headers_of("password", {"user": name, "password": password})
+        return request_of(GET, Typed(USUAL), shown_as, base="/o").headers["authorization"]
+
+    assert sent("ann", "pass:word ü") == "Basic " + base64.b64encode("ann:pass:word ü".encode()).decode()
+    with pytest.raises(Invalid, match="a name has no colon"):
+        sent("an:n", "geheim")
+    for name, password in (("", "geheim"), ("ann", "")):
+        with pytest.raises(Invalid, match="a part of the credentials is missing") as found:
+            sent(name, password)
+        assert "geheim" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("way", "begins"),
+    [
+        ((), "none"),
+        ((Credential("user", "basic", ("USER_NAME", "PASSWORD")),), "password"),
+        ((Credential("token", "bearer", ("TOKEN",)),), "token"),
+        ((Credential("apiKeyInHeader", "header", ("API_KEY",), "x-api-key"),), "key"),
+        (ways_of(Access())[0], "client"),
+        (ways_of(Access(contracts=False, api_keys=Keys()))[0], "key"),
+    ],
+)
+def test_a_form_begins_with_the_way_that_is_easiest(way: WayIn, begins: str) -> None:
+    assert way_of_form(way) == begins
 
 
 def test_snippets_are_programs() -> None:

@@ -120,6 +120,36 @@ def test_an_api_is_tried_with_ones_own_credentials(shown: Shown) -> None:
     expect(page.locator("[data-part=answer]")).to_contain_text("a part of the credentials is missing")
 
 
+def test_an_api_is_tried_with_a_name_and_a_password_that_are_kept_nowhere(shown: Shown) -> None:
+    page = shown.page
+    page.goto(shown.url + API.replace("v1", "v3"))  # a draft, which nothing can be asked of
+    expect(page.get_by_text("Nothing answers it here now.")).to_be_visible()
+    page.goto(shown.url + API)
+    expect(page.locator("#try-user")).to_be_hidden()
+    page.focus("#try-way")
+    page.keyboard.type("somebody")
+    page.keyboard.press("Tab")
+    page.keyboard.type("app-a")  # Envoy takes an application's id and secret by HTTP Basic, too
+    page.keyboard.press("Tab")
+    page.keyboard.type(SECRETS["app-a"])
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-part=status]")).to_have_text("200, an example")
+    page.fill("#try-password", "wrong")
+    page.get_by_role("button", name="Send request").click()
+    expect(page.locator("[data-part=status]")).to_have_text("401")
+    page.fill("#try-user", "app:a")
+    page.get_by_role("button", name="Send request").click()
+    expect(page.locator("[data-part=answer]")).to_contain_text("a name has no colon")
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(NAMELESS) == []
+    kept = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])")
+    assert SECRETS["app-a"] not in kept
+    page.reload()
+    assert page.input_value("#try-password") == page.input_value("#try-user") == ""
+
+
 def test_somebody_signs_in_finds_what_is_theirs_and_rates_it(shown: Shown) -> None:
     page, key = shown.page, shown.bazaar.keys["vic"]
     page.goto(shown.url + "/exchange?q=payroll")

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 from tulle.catalog.api_keys import KeysView, keys_view
-from tulle.catalog.api_snippets import ApiCall, snippets_of
+from tulle.catalog.api_snippets import ApiCall, snippets_of, way_of_form
 from tulle.catalog.api_status import Answering, Status, status_of
 from tulle.catalog.exchange import Exchange, problem_of
 from tulle.catalog.openapi import Api, Operation, read_api
@@ -35,6 +35,7 @@ from tulle.gateway.policies.opening import WaysIn, ways_in
 from tulle.observe.insight import Insight
 from tulle.serving.access import Access
 from tulle.serving.snippets import Snippet
+from tulle.serving.ways_in import easiest
 from tulle.spec.environment import places, production
 from tulle.spec.openapi_compare import ApiChange, compare_openapi
 from tulle.spec.tier import Offer, Terms, Tier, mesh_tiers
@@ -78,6 +79,11 @@ class Version:
     def ways(self) -> tuple[str, ...]:
         """How callers show who they are, in words."""
         return in_words(self.called_by.all())
+
+    @property
+    def tried_by(self) -> str:
+        """The way in that a form to try begins with."""
+        return way_of_form(easiest(self.called_by.usual))
 
 
 @dataclass(frozen=True, slots=True)

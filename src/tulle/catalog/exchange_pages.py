@@ -68,10 +68,12 @@ class TryBody(BaseModel):
     prefer: str = Field("", max_length=200)
     media: str = Field("", max_length=200)
     body: str = Field("", max_length=1_000_000)
-    way: Literal["client", "key", "token", "none"] = "none"
+    way: Literal["client", "key", "token", "password", "none"] = "none"
     client_id: str = Field("", max_length=200)
     client_secret: str = Field("", max_length=200)
     token: str = Field("", max_length=20_000)
+    user: str = Field("", max_length=200)
+    password: str = Field("", max_length=1000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,9 @@
     if (way.value === "client") {
       sent.client_id = form.elements.client_id.value.trim();
       sent.client_secret = form.elements.client_secret.value.trim();
+    } else if (way.value === "password") {
+      sent.user = form.elements.user.value.trim();
+      sent.password = form.elements.password.value; // as it is: blanks may be part of it
     } else if (way.value !== "none") sent.token = form.elements.token.value.trim();
     try {
       const answer = await fetch(form.dataset.tryApi, {
