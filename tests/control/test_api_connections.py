@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import http.server
 import json
+import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, unquote_plus
 
 import pytest
 from tests.control.conftest import fill, opened
@@ -23,6 +29,7 @@ from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid
 from tulle.gateway.envoy import Gateway
+from tulle.gateway.envoy_sign_in import ClientCredentials
 from tulle.gateway.faults import read_faults
 from tulle.gateway.signing import Signing, stamp_of
 from tulle.gateway.versions.recorded import policy_of_version, versions
@@ -66,6 +73,8 @@ class Led:
     outside: Service
     secure: Service
     shadow: Service
+    issuer: Issuer
+    safe_issuer: Issuer
 
     @property
     def connections(self) -> Connections:
@@ -88,6 +97,46 @@ class Led:
         return dict(reply.json())
 
 
+class Issuer:
+    """Gives tokens, one after another; says what `says` makes of their number, or with `status` why not."""
+
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        issuer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"])).decode()
+                issuer.asked.append((self.path, dict(self.headers.items()), body))
+                time.sleep(issuer.slow)
+                self.send_response(issuer.status)
+                self.end_headers()
+                self.wfile.write(issuer.says(len(issuer.asked)).encode())
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.reset()
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if context is not None:
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.port = int(self._server.server_address[1])
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def reset(self) -> None:
+        self.asked: list[tuple[str, dict[str, str], str]] = []
+        self.status, self.slow = 200, 0.0
+        self.says: Callable[[int], str] = lambda number: json.dumps(
+            {"access_token": f"tok/en-{number}", "token_type": "Bearer", "expires_in": 3600}
+        )
+
+    def __enter__(self) -> Issuer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
 @pytest.fixture(scope="module")
 def led(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Led]:
     folder = tmp_path_factory.mktemp("led")
@@ -96,9 +145,13 @@ def led(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Led]:
         Service("plain") as outside,
         Service("tls", authority.context("localhost")) as secure,
         Service("shadow") as shadow,
+        Issuer() as issuer,
+        Issuer(authority.context("localhost")) as safe_issuer,
     ):
         mesh = fill(Mesh(folder / "mesh"))
         reached = [f"127.0.0.1:{outside.port}", f"localhost:{secure.port}", f"127.0.0.1:{shadow.port}"]
+        reached += [f"127.0.0.1:{issuer.port}", f"localhost:{safe_issuer.port}"]
+        (folder / "issuer.pem").write_text(authority.ca)
         mesh.write("mesh.yaml", f"name: test\ngateway_port: {free_port()}\nsource_addresses: {reached}\n")
         mesh.sales("apis/orders.yaml", ORDERS + COPIED % shadow.url())
         mesh.sales("apis/ca.pem", authority.ca)
@@ -124,7 +177,7 @@ def led(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Led]:
         switchboard.settle()
         gateway = RunningGateway(workspace.settings, Gateway(workspace.settings))
         gateway.start()
-        yield Led(workspace, switchboard, gateway, outside, secure, shadow)
+        yield Led(workspace, switchboard, gateway, outside, secure, shadow, issuer, safe_issuer)
         gateway.stop()
         workspace.database.close()
 
@@ -256,9 +309,163 @@ def test_a_connection_that_leads_elsewhere_takes_the_api_along(led: Led) -> None
     led.usual()
 
 
+# ── tokens of a client's own ─────────────────────────────────────────────────────────────────────────────
+
+CLIENT = {"auth": "oauth2", "client_id": "me:shop", "apis": "sales"}
+_ANEW = list[str]()
+SECRET = 's3 %cret%\\]] "+/=&ü'
+
+
+def by_tokens(led: Led, **options: str) -> Issuer:
+    """Sign in by tokens of the plain issuer, anew."""
+    led.issuer.reset()
+    # Set anew as it was it keeps its token: each is another one.
+    _ANEW.append(f"/oauth2/token?tenant={len(_ANEW)}")
+    url = f"http://127.0.0.1:{led.issuer.port}{_ANEW[-1]}"
+    led.set(
+        "shop-api", led.outside.url("/base"), {"token_url": url, **CLIENT, **options}, client_secret=SECRET
+    )
+    return led.issuer
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("shown", ["header", "body"])
+def test_the_gateway_asks_for_a_token_and_signs_in_with_it(led: Led, shown: str) -> None:
+    issuer = by_tokens(led, client_auth=shown, scope="orders:read x", audience="https://shop.example/?a=b&c")
+    bodies = [
+        led.gateway.ask("/orders/v1/x", {"authorization": "Bearer mine"}, method="POST", body=b"{}" * 50_000)
+    ]
+    bodies += [led.ask(authorization="Bearer mine") for _ in range(20)]
+    given = {one.json()["headers"]["authorization"] for one in bodies}
+    assert given <= {"Bearer tok/en-1", "Bearer tok/en-2"}  # each of Envoy's threads has its own
+    assert bodies[0].json()["bytes"] == 100_000
+    path, headers, body = issuer.asked[0]
+    wanted = {
+        "grant_type": "client_credentials",
+        "scope": "orders:read x",
+        "audience": "https://shop.example/?a=b&c",
+    }
+    if shown == "body":
+        wanted |= {"client_id": "me:shop", "client_secret": SECRET}
+        assert "authorization" not in headers
+    else:
+        user, _, password = (
+            base64.b64decode(headers["authorization"].removeprefix("Basic ")).decode().partition(":")
+        )
+        assert (unquote_plus(user), unquote_plus(password)) == ("me:shop", SECRET)
+    assert (path, dict(parse_qsl(body, strict_parsing=True))) == (_ANEW[-1], wanted)
+    assert headers["host"] == f"127.0.0.1:{issuer.port}"
+    assert not [name for name in headers if name.startswith("x-")]
+    settings = led.workspace.settings
+    files = [path for path in settings.state_folder.rglob("*") if path.is_file()]
+    assert not [path for path in files if b"tok/en-" in path.read_bytes()]
+    holding = [path for path in files if b"s3 " in path.read_bytes() and b"cret" in path.read_bytes()]
+    assert {path.name for path in holding} <= {"clusters.json"}
+    assert (settings.state_folder / "run/gateway/clusters.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.system
+def test_a_token_is_renewed_ahead_of_its_end_and_requests_go_on(led: Led) -> None:
+    issuer = by_tokens(led)
+    issuer.says = lambda number: json.dumps({"access_token": f"short-{number}", "expires_in": "1"})
+    statuses, until = list[int](), time.monotonic() + 2.0
+    while time.monotonic() < until:
+        statuses.append(led.ask().status)
+        time.sleep(0.02)
+    assert set(statuses) == {200}
+    assert 3 <= len(issuer.asked) <= 10  # of two threads, each some 0.7 seconds
+    issuer.status = 500  # and while it is good, it does not matter that no other one is given
+    wait_until(lambda: led.ask().status == 503, "its end", 10)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    ("status", "says", "why"),
+    [
+        (401, '{"error": "invalid_client"}', "status 401, invalid_client"),
+        (500, "", "status 500"),
+        (302, "", "status 302"),
+        (200, "nonsense", "no access_token"),
+        (200, '{"access_token": "a b"}', "no access_token"),
+        (200, '{"access_token": "a\\u000d\\u000ax-evil: 1"}', "no access_token"),
+        (200, '{"access_token": "%s"}' % ("x" * 9000), "no access_token"),
+        (200, " " * 3_000_000 + '{"access_token": "a"}', ""),
+        (200, '{"access_token": "s3cret-token", "token_type": "mac"}', "no Bearer token"),
+    ],
+)
+def test_where_no_token_is_given_nothing_is_sent_and_the_log_says_why(
+    led: Led, status: int, says: str, why: str
+) -> None:
+    issuer = by_tokens(led)
+    issuer.status, issuer.says = status, lambda _: says
+    before = len(led.outside.heads)
+    reply = led.ask(authorization="Bearer mine")
+    check_error(reply, 503, "SignInUnavailable")
+    assert reply.headers["retry-after"] == "1"
+    assert len(led.outside.heads) == before
+    log = (led.workspace.settings.log_folder / "gateway.log").read_text()
+    assert "no token from token.of.orders@v1: " in log
+    assert why in log
+    assert not [part for part in ("s3cret-token", "s3 %cret", "x-evil") if part in log]
+    issuer.reset()
+    wait_until(lambda: led.ask().status == 200, "the next try")
+
+
+@pytest.mark.system
+def test_where_tokens_are_given_is_down_and_comes_back(led: Led) -> None:
+    led.set(
+        "shop-api",
+        led.outside.url("/base"),
+        {"token_url": f"http://127.0.0.1:{led.issuer.port}/", **CLIENT, "client_auth": "body"},
+        client_secret=SECRET,
+    )
+    led.issuer.reset()
+    led.issuer.slow = 0.3  # requests that come before there is a token wait for it
+    with ThreadPoolExecutor(4) as callers:
+        assert {reply.status for reply in callers.map(lambda _: led.ask(), range(8))} == {200}
+
+
+@pytest.mark.system
+def test_a_token_that_is_taken_back_is_given_up(led: Led, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tulle.gateway.envoy_sign_in.YOUNG_MS", 0)
+    issuer = by_tokens(led)
+    first = led.seen()["headers"]["authorization"]
+    assert led.ask("/orders/v1/refused").status == 401
+    wait_until(lambda: led.seen()["headers"]["authorization"] != first, "another token")
+    assert len(issuer.asked) >= 2
+
+
+@pytest.mark.system
+def test_tokens_are_asked_for_by_tls_of_that_name_alone(led: Led, tmp_path: Path) -> None:
+    said = {"token_url": f"https://localhost:{led.safe_issuer.port}/token", **CLIENT}
+    address = led.outside.url("/base")
+    led.set(
+        "shop-api", address, said, client_secret=SECRET
+    )  # of an authority that this machine does not know
+    check_error(led.ask(), 503, "SignInUnavailable")
+    assert led.safe_issuer.asked == []
+    ca = led.workspace.settings.folder.parent / "issuer.pem"
+    led.set("shop-api", address, {**said, "ca_file": str(ca)}, client_secret=SECRET)
+    wait_until(lambda: {led.ask().status for _ in range(8)} == {200}, "the next try of both threads")
+    assert led.seen()["headers"]["authorization"].startswith("Bearer tok/en-")
+    led.set("shop-api", address, {**said, "ca_file": str(tmp_path / "none.pem")}, client_secret=SECRET)
+    check_error(led.ask(), 503, "ServiceUnavailable")
+    assert (
+        "the 'ca_file' of connection 'shop-api' cannot be read"
+        in read_faults(led.workspace.settings)[0].message
+    )
+    private = said | {"token_url": "https://10.1.2.3/token"}
+    led.set("shop-api", address, private, client_secret=SECRET)
+    assert "the 'token_url' of connection 'shop-api'" in read_faults(led.workspace.settings)[0].message
+    led.usual()
+    assert read_faults(led.workspace.settings) == ()
+
+
 def test_what_signs_in_is_in_no_text_and_its_stamp_tells_nothing() -> None:
     one, other = Signing(1.0, {"authorization": TOKEN}), Signing(2.0, {"authorization": TOKEN})
     assert TOKEN not in repr(one)
+    client = ClientCredentials("https://login.example.org/token", "me", TOKEN)
+    assert TOKEN not in repr(Signing(1.0, {}, client))
     assert len({stamp_of({}), stamp_of({"a": one}), stamp_of({"a": other}), stamp_of({"b": one})}) == 4
     assert stamp_of({"a": one}) == stamp_of({"a": Signing(1.0, {"authorization": "else"})})
 

@@ -118,6 +118,39 @@ def test_what_is_no_connection(
         made("name", "prod", kind, address, options, secrets)
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"token_url": ""}, "auth=oauth2 needs the option 'token_url'"),
+        ({"client_secret": ""}, "auth=oauth2 needs the secret 'client_secret'"),
+        ({"token_url": "https://me:pw@h/t"}, "'token_url' is no address that can be asked"),
+        ({"token_url": "https://h/t#x"}, "'token_url' is no address that can be asked"),
+        ({"token_url": "ldap://h/t"}, "'token_url' is no address that can be asked"),
+        ({"token_url": "https://h:99999/"}, "'token_url' is no address that can be asked"),
+        ({"client_id": "é"}, "'client_id' is no id of a client"),
+        ({"scope": "a  b"}, "'scope' names no scopes"),
+        ({"scope": 'a"b'}, "'scope' names no scopes"),
+        ({"client_auth": "query"}, "neither header nor body"),
+        ({"ca_file": "ca.pem"}, "ca_file is no absolute path"),
+        ({"auth": "bearer", "token": "x"}, "the option '.*' is for auth=oauth2 alone"),
+    ],
+)
+def test_what_gets_no_token(change: dict[str, str], says: str) -> None:
+    options = {"auth": "oauth2", "token_url": "https://login.example.org/token", "client_id": "me"}
+    secrets = {"client_secret": SECRET}
+    assert SECRET not in str(made("name", "prod", "http", "https://h", options, secrets))
+    for key, value in change.items():
+        into = secrets if key in {"client_secret", "token"} else options
+        into[key] = value
+        if not value:
+            del into[key]
+    if "token" in secrets:
+        del secrets["client_secret"]
+    with pytest.raises(Invalid, match=says) as refused:
+        made("name", "prod", "http", "https://h", options, secrets)
+    assert SECRET not in str(refused.value)
+
+
 def test_secrets_of_a_jdbc_driver_are_kept_like_its_password() -> None:
     address = "jdbc:sqlserver://h:1433;encrypt=true;keyStore=/etc/keys.jks;loginTimeout=5"
     secrets = {"accessToken": SECRET, "keyStoreSecret": SECRET}

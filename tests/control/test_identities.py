@@ -22,6 +22,7 @@ from tulle.gateway import application_secret, applications
 from tulle.gateway.policy import SERVICE_NAME
 from tulle.serving.outside import outside_file, read_outside
 from tulle.serving.service import Service, load_service
+from tulle.state.connections import Connection, open_connections
 
 STEPS: list[dict[str, Any]] = [
     {
@@ -96,6 +97,16 @@ def test_a_file_that_opens_nothing_is_made_anew_at_once(workspace: Workspace) ->
     assert not application_secret.opens(
         workspace.database, application_of("offers"), after.client_id, before.client_secret
     )
+
+
+def test_a_worker_is_handed_no_connection_that_takes_a_token(workspace: Workspace) -> None:
+    known = open_connections(workspace.settings, workspace.database)
+    known.save(Connection("geo", "prod", "http", "https://geo.example.org", {"auth": "oauth2"}))
+    known.save(
+        Connection("map", "prod", "http", "https://map.example.org", {"auth": "bearer"}, {"token": "t"})
+    )
+    found = Identities(workspace)._ways(frozenset({"geo", "map", "none"}), "prod")
+    assert list(found) == ["map"]
 
 
 def test_an_identity_ends_with_its_service_and_its_environment(workspace: Workspace) -> None:

@@ -240,6 +240,9 @@ def test_processors_are_handed_the_connections_that_policies_name(
         known.save(Connection("login", "prod", kind, address))
         board.it.settle()
         assert told in read_faults(settings)[0].message
+    known.save(Connection("login", "prod", "http", "https://login.example.com/i", {"auth": "oauth2"}))
+    board.it.settle()
+    assert "signs in by OAuth2, which the gateway alone does, for APIs" in read_faults(settings)[0].message
     secret = {"password": "s3cret"}
     for address in ("http://127.0.0.1:9/introspect", "https://login.example.com/introspect"):
         known.save(Connection("login", "prod", "http", address, {"auth": "basic", "user": "mesh"}, secret))

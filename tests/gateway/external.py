@@ -39,7 +39,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         }
         self.server.heads.append(said["headers"])  # type: ignore[attr-defined]
         text = json.dumps(said).encode()
-        self.send_response(418 if path.endswith("/teapot") else 200)
+        self.send_response(418 if path.endswith("/teapot") else 401 if path.endswith("/refused") else 200)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(text)))
         for name in ("generation", "error", "mock", "reason", "client"):

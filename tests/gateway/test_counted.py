@@ -73,6 +73,8 @@ def test_the_words_are_those_of_the_errors() -> None:
         assert kind_of(status, "direct_response", reason) == word
     for status, (word, _) in envoy_errors._ERRORS.items():
         assert kind_of(status, "any") == word
+    assert kind_of(503, "lua_response") == "SignInUnavailable"
+    assert kind_of(429, "lua_response") == "TooManyRequests"
     refusals = known_kinds().refusals()
     assert {one.error_type for one in refusals} <= {
         *violations._BY_DETAILS.values(),

@@ -10,7 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
+
+from cryptography.x509 import load_pem_x509_certificates
 
 from tulle.config import Settings
 from tulle.control.declared_apis import demand_reachable
@@ -18,10 +21,12 @@ from tulle.control.workspace import Workspace
 from tulle.errors import Invalid, Problem, TulleError
 from tulle.gateway.apis.declared import Target
 from tulle.gateway.apis.load import Loaded
+from tulle.gateway.envoy_sign_in import ClientCredentials
 from tulle.gateway.front import Upstream, check_url
 from tulle.gateway.policy import GatewayPolicy, ManagedService
 from tulle.gateway.signing import Signing
 from tulle.pipeline.sources.address import PROD, demand_led_to
+from tulle.pipeline.sources.client_credentials import OAUTH2
 from tulle.pipeline.sources.http import signing_headers
 from tulle.spec.environment import production
 from tulle.spec.source import HTTP
@@ -41,7 +46,7 @@ class ApiConnections:
         self._settings = workspace.settings
         self._connections = open_connections(workspace.settings, workspace.database)
         self._stamp: tuple[Mapping[tuple[str, str], float], Collection[str]] = {}, ()
-        self._judged: dict[tuple[str, str, str], tuple[Connection, Upstream] | TulleError] = {}
+        self._judged: dict[tuple[str, str, str], tuple[Signing, Upstream] | TulleError] = {}
 
     def take_up(self, settings: Settings) -> None:
         """Judge by other settings of the mesh."""
@@ -80,15 +85,18 @@ class ApiConnections:
             if not external.connection:
                 continue
             try:
-                connection, upstream = self._usable(service, external.connection)
+                signing, upstream = self._usable(service, external.connection)
             except TulleError:  # told where the service is made
                 continue
             if external.upstreams == (upstream,):
-                found[service.path] = Signing(connection.updated_at, signing_headers(connection))
+                found[service.path] = signing
         return found
 
-    def _usable(self, service: ManagedService, name: str) -> tuple[Connection, Upstream]:
-        """The connection and where it leads; judged once as long as neither it nor what may be reached is another."""
+    def _usable(self, service: ManagedService, name: str) -> tuple[Signing, Upstream]:
+        """What a connection signs in with, and where it leads.
+
+        Judged once as long as neither it nor what may be reached is another.
+        """
         key = (name, service.environment or PROD, service.product)
         found = self._judged.get(key)
         if found is None:
@@ -97,16 +105,15 @@ class ApiConnections:
             raise found
         return found
 
-    def _judge(self, name: str, environment: str, product: str) -> tuple[Connection, Upstream] | TulleError:
+    def _judge(self, name: str, environment: str, product: str) -> tuple[Signing, Upstream] | TulleError:
         try:
-            connection = self._connections.get(name, environment)
-            return connection, demand_usable(self._settings, connection, product)
+            return demand_usable(self._settings, self._connections.get(name, environment), product)
         except TulleError as exc:
             return exc
 
 
-def demand_usable(settings: Settings, connection: Connection, product: str) -> Upstream:
-    """The external service that a connection leads to, for APIs of a product.
+def demand_usable(settings: Settings, connection: Connection, product: str) -> tuple[Signing, Upstream]:
+    """The external service that a connection leads to, for APIs of a product, and what the gateway signs in with there.
 
     Invalid for one of another kind, or with what cannot be sent; Denied where it is not for this product.
     """
@@ -119,7 +126,10 @@ def demand_usable(settings: Settings, connection: Connection, product: str) -> U
     demand_led_to(connection, product)
     upstream = check_url(connection.address)
     demand_reachable(settings, upstream)
-    for header, value in signing_headers(connection).items():
+    if connection.options.get("auth") == OAUTH2:
+        return Signing(connection.updated_at, {}, _client(settings, connection)), upstream
+    headers = signing_headers(connection)
+    for header, value in headers.items():
         if _NAME.fullmatch(header) is None or header.lower() in _TAKEN:
             raise Invalid(
                 f"connection '{connection.name}' signs in with the header '{header[:60]}', which cannot be sent"
@@ -129,7 +139,35 @@ def demand_usable(settings: Settings, connection: Connection, product: str) -> U
                 f"what connection '{connection.name}' signs in with cannot be sent in a header",
                 hint="up to 8,192 visible characters of ASCII",
             )
-    return upstream
+    return Signing(connection.updated_at, headers), upstream
+
+
+def _client(settings: Settings, connection: Connection) -> ClientCredentials:
+    """How tokens are asked for. Invalid or Denied where they may not be asked for there."""
+    said = connection.options
+    url = said["token_url"]
+    try:
+        demand_reachable(settings, Upstream(url))
+    except TulleError as exc:
+        about = f"the 'token_url' of connection '{connection.name}': {exc.message}"
+        raise type(exc)(about, hint=exc.hint) from None
+    ca = ""
+    if file := said.get("ca_file"):
+        try:
+            ca = Path(file).read_text(encoding="ascii")
+            load_pem_x509_certificates(ca.encode())
+        except (OSError, ValueError) as exc:
+            why = exc.strerror if isinstance(exc, OSError) else "it has no certificates"
+            raise Invalid(f"the 'ca_file' of connection '{connection.name}' cannot be read: {why}") from None
+    return ClientCredentials(
+        url,
+        said["client_id"],
+        connection.secrets["client_secret"],
+        said.get("scope", ""),
+        said.get("audience", ""),
+        "body" if said.get("client_auth") == "body" else "header",
+        ca,
+    )
 
 
 def connection_problems(settings: Settings, database: Database, loaded: Loaded) -> Iterator[Problem]:

@@ -120,6 +120,7 @@ def _check(settings: Settings, kind: str, connection: Connection) -> None:
             hint=f"`tulle connection set {connection.name} --kind {wanted} --address …`",
         )
     if wanted == HTTP:
+        signing_headers(connection)
         demand_reachable(settings, check_url(connection.address))
         return
     parts = urlsplit(connection.address)  # it is spoken to by TLS, or is of this machine

@@ -28,6 +28,7 @@ from tulle.gateway.trust.identity import Identity
 from tulle.gateway.trust.services_door import SOCKET
 from tulle.gateway.trust.transport import BUNDLE, FOLDER
 from tulle.pipeline.sources.address import PROD
+from tulle.pipeline.sources.client_credentials import OAUTH2
 from tulle.pipeline.sources.http import signing_headers
 from tulle.serving import generation
 from tulle.serving.compose_declared import ComposeSpec, connections_of
@@ -195,7 +196,7 @@ class Identities:
                 one = known.get(name, environment)
             except NotFound:
                 continue
-            if one.kind == "http":
+            if one.kind == "http" and one.options.get("auth") != OAUTH2:
                 found[name] = Way(one.address, signing_headers(one))
         return found
 

@@ -350,7 +350,7 @@ def _health(external: External) -> Json:
 
 def _transport(external: External) -> Json:
     """TLS to each address under its own name; a certificate of one is not taken from another."""
-    sockets = [_tls(one.host, external.ca) for one in external.upstreams]
+    sockets = [tls_to(one.host, external.ca) for one in external.upstreams]
     if len({one.host for one in external.upstreams}) == 1:
         return {"transport_socket": sockets[0]}
     return {
@@ -361,7 +361,8 @@ def _transport(external: External) -> Json:
     }
 
 
-def _tls(host: str, ca: str) -> Json:
+def tls_to(host: str, ca: str) -> Json:
+    """TLS to a host under its own name; `ca` are certificates (PEM) to trust in place of this machine's."""
     kind = "IP_ADDRESS" if is_address(host) else "DNS"
     check = {
         "trusted_ca": {"inline_string": ca} if ca else {"filename": trusted()},

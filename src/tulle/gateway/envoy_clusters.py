@@ -20,6 +20,7 @@ from tulle.gateway.envoy_policies import (
     further_clusters,
     in_cluster,
 )
+from tulle.gateway.envoy_sign_in import token_cluster
 from tulle.gateway.envoy_values import (
     Door,
     Json,
@@ -55,7 +56,10 @@ def all_clusters(policy: GatewayPolicy, door: Door, signings: Mapping[str, Signi
         own = _CLUSTERS.of(service.path, (service, *known), partial(clusters, service))
         external = service.front.external if service.front is not None else None
         if external is not None and external.connection:
-            own = [signed(cluster, signings.get(service.path)) for cluster in own]
+            signing = signings.get(service.path)
+            own = [signed(cluster, signing) for cluster in own]
+            if signing is not None and signing.tokens is not None:
+                own.append(token_cluster(service.path, signing.tokens))
         made += own
     further = [cluster for service in policy.services for cluster in further_clusters(service)]
     shared = [*keys_clusters(policy.services), *processor_clusters(door.processors)]

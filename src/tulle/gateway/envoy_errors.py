@@ -150,6 +150,7 @@ def local_replies(refusals: Sequence[Refusal] = (), *, traced: bool = False) -> 
         *of_policies,
         *(_token_mapper(*of) for of in _OF_TOKENS.items()),
         _guessing(),
+        _not_signed_in(),
     ]
     found = _replies([*mappers, *(_mapper(status, *words) for status, words in _ERRORS.items())])
     for body in (found["body_format"], *(one.get("body_format_override", {}) for one in found["mappers"])):
@@ -224,6 +225,16 @@ def _guessing() -> Json:
     mapper["body_format_override"] = _error_body("TooManyGuesses", message, "Try again in a minute")
     later = {"key": "retry-after", "value": "60"}
     mapper["headers_to_add"] = [{"header": later, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]
+    return mapper
+
+
+def _not_signed_in() -> Json:
+    """Who gives tokens for the external service gives none, so nothing was sent to the service."""
+    message = "The external service behind this API cannot be signed in to now"
+    mapper = _mapper(503, "SignInUnavailable", message)
+    mapper["filter"] = _expression(f"{_DETAILS} == 'lua_response' && response.code == 503")
+    advice = "Try again; the gateway's log tells its owner why"
+    mapper["body_format_override"] = _error_body("SignInUnavailable", message, advice)
     return mapper
 
 

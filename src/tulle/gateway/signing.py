@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from tulle.gateway.envoy_sign_in import ClientCredentials, token_filter
 from tulle.gateway.envoy_values import Json, typed
 
 _PROTOCOL: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -20,10 +21,11 @@ _CALLERS: Final = ("authorization", "proxy-authorization")  # what is for us, or
 
 @dataclass(frozen=True, slots=True)
 class Signing:
-    """Headers that sign in, as they were given at `given_at`; its text never has them."""
+    """Headers that sign in, or who asks for tokens that do, as it was given at `given_at`; its text never has them."""
 
     given_at: float
     headers: Mapping[str, str] = field(repr=False)
+    tokens: ClientCredentials | None = None
 
 
 def stamp_of(signings: Mapping[str, Signing]) -> str:
@@ -57,7 +59,8 @@ def signed(cluster: Json, signing: Signing | None) -> Json:
         ),
     }
     options = cluster["typed_extension_protocol_options"]
-    filters = [sign_in, *options[_PROTOCOL]["http_filters"]]
+    tokens = [token_filter(cluster["name"], signing.tokens)] if signing.tokens is not None else []
+    filters = [sign_in, *tokens, *options[_PROTOCOL]["http_filters"]]
     return {
         **cluster,
         "typed_extension_protocol_options": {

@@ -32,6 +32,7 @@ _BY_STATUS: Final = {
     504: "ServiceTimeout",
 }
 _DENIED: Final = "ext_authz_denied"
+_SCRIPT: Final = "lua_response"
 _BY_DETAILS: Final = {
     "ext_authz_error": "IdentityUnavailable",
     "fault_filter_abort": "InjectedFault",
@@ -77,9 +78,11 @@ def kind_of(
         return _BY_REASON[reason]
     if details and details.startswith(_TOKEN):
         return _of_token(details)
-    usual = (
-        "InsufficientScope" if status == 403 and access == "token" else _BY_STATUS.get(status, "GatewayError")
-    )
+    usual = _BY_STATUS.get(status, "GatewayError")
+    if status == 403 and access == "token":
+        usual = "InsufficientScope"
+    elif status == 503 and details == _SCRIPT:
+        usual = "SignInUnavailable"
     return _BY_DETAILS.get(details or "", usual)
 
 

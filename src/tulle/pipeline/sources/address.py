@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from tulle.errors import Denied, Invalid, did_you_mean
+from tulle.pipeline.sources import client_credentials
+from tulle.pipeline.sources.client_credentials import OAUTH2, check_client_credentials
 from tulle.pipeline.sources.hidden import looks_secret, parameters
 from tulle.spec.source import CONNECTION_NAME, HTTP, LDAP, REDIS, SQL, STORE
 from tulle.state.connections import Connection
@@ -50,9 +52,10 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
         "account": "azure: the account's name, for az://",
     },
     HTTP: {
-        "auth": "bearer, basic or header; without it none",
+        "auth": "bearer, basic, header or oauth2; without it none",
         "user": "basic: the user's name",
         "header": "header: the name of the header that carries the token, such as X-Api-Key",
+        **client_credentials.OPTIONS,
         APIS: "the products whose APIs may lead there, signed in, with commas; * for all",
     },
     REDIS: {
@@ -77,7 +80,11 @@ SECRETS: Mapping[str, Mapping[str, str]] = {
         "account_key": "azure: the account's key",
         "sas_token": "azure: a shared access signature",
     },
-    HTTP: {"token": "bearer and header: what is sent", "password": "basic: the password of the user"},
+    HTTP: {
+        "token": "bearer and header: what is sent",
+        "password": "basic: the password of the user",
+        "client_secret": "oauth2: the secret of the client",
+    },
     REDIS: {"password": "the password of the user"},
     LDAP: {"password": "the password of the user"},
 }
@@ -281,12 +288,21 @@ def _check_auth(options: Mapping[str, str], secrets: Mapping[str, str]) -> None:
         "bearer": ((), ("token",)),
         "basic": (("user",), ("password",)),
         "header": (("header",), ("token",)),
+        OAUTH2: (("token_url", "client_id"), ("client_secret",)),
     }
     if auth not in needs:
-        raise Invalid(f"there is no way '{auth[:40]}' to sign in", hint="write bearer, basic or header")
+        raise Invalid(
+            f"there is no way '{auth[:40]}' to sign in", hint="write bearer, basic, header or oauth2"
+        )
     for what, wanted, given in (("option", needs[auth][0], options), ("secret", needs[auth][1], secrets)):
         for key in wanted:
             if key not in given:
                 raise Invalid(f"auth={auth} needs the {what} '{key}'", hint=f"add --{what} {key}")
     if not auth and secrets:
         raise Invalid("a secret is given, but not how to sign in with it", hint="add --option auth=bearer")
+    if auth == OAUTH2:
+        check_client_credentials(options, secrets)
+    elif further := sorted(options.keys() & client_credentials.OPTIONS.keys()):
+        raise Invalid(
+            f"the option '{further[0]}' is for auth={OAUTH2} alone", hint=f"add --option auth={OAUTH2}"
+        )

@@ -429,7 +429,7 @@ def _headers(connection: Connection | None) -> list[tuple[bytes, bytes]]:
 
 
 def signing_headers(connection: Connection) -> dict[str, str]:
-    """The headers that sign in where a connection leads."""
+    """The headers that sign in where a connection leads. Invalid where that takes more than headers."""
     options, secrets = connection.options, connection.secrets
     match options.get("auth"):
         case "bearer":
@@ -439,6 +439,11 @@ def signing_headers(connection: Connection) -> dict[str, str]:
             return {"Authorization": f"Basic {base64.b64encode(both).decode()}"}
         case "header":
             return {options["header"]: secrets["token"]}
+        case "oauth2":
+            raise Invalid(
+                f"connection '{connection.name}' signs in by OAuth2, which the gateway alone does, for APIs",
+                hint="take one with auth=bearer, basic or header, or ask an API that leads there",
+            )
     return {}
 
 
