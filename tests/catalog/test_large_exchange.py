@@ -8,16 +8,17 @@ from contextlib import contextmanager
 from urllib.parse import quote
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, delete, event, insert, select
 from tests.catalog.test_exchange import cookie_of
 from tests.control.bazaar import Bazaar
 from tests.control.crowd import WAITS, api_name, application_name, crowd
 
-from tulle.catalog.applications import A_PAGE
+from tulle.catalog.applications import A_PAGE, OFFERED
 from tulle.catalog.uses import uses
 from tulle.gateway import applications as registered
 from tulle.gateway import contract_record
 from tulle.gateway.holders import holders
+from tulle.state.tables import contracts
 
 APIS, APPLICATIONS = 60, 700
 RESTRICTED = APIS // 10
@@ -53,7 +54,8 @@ PAGES = {  # path: kilobytes at most
     "/applications": 120,
     "/applications?q=app-00": 120,
     "/applications?owner=team-011": 60,
-    "/applications/app-00500": 100,
+    "/applications/app-00500": 30,
+    "/applications/app-00500?q=api-0050": 20,
     "/access": 200,
     "/access?product=product-002": 200,
     "/access?service=api-0050": 60,
@@ -137,6 +139,39 @@ def test_whoever_asks_is_told_what_is_theirs_a_page_at_a_time(large: Bazaar) -> 
     assert len(registered.names(large.workspace.database, owner="ann")) == 10
     assert registered.names(large.workspace.database, owner="Ann") == {}
     assert registered.names(large.workspace.database, owner='a"nn') == {}
+
+
+def test_of_an_application_a_page_is_shown_and_the_rest_is_found(large: Bazaar) -> None:
+    def shown(rest: str, who: str = "ann") -> str:
+        path = f"/applications/{application_name(5)}{rest}"
+        return large.send("GET", path, accept="text/html", cookie=cookie_of(large, who)).text
+
+    def offered(page: str) -> list[str]:
+        return re.findall(r'<option value="(api-[0-9]+)"', page)
+
+    usual = shown("")
+    assert offered(usual) == [api_name(n) for n in range(OFFERED)]
+    assert f"The first {OFFERED} of {APIS + 2} services" in usual
+    assert offered(shown("?q=I-004")) == [api_name(n) for n in range(40, 50)]
+    assert offered(shown("?q=i-004", "kim")) == [api_name(n) for n in range(40, 50) if n != 48]
+    assert "Terms of api-0042" in shown("?q=0042")
+    assert "No service is called like that" in shown("?q=nowhere")
+    with large.workspace.database.write() as cx:
+        (like, *_) = cx.execute(
+            select(contracts).where(contracts.c.client_id == application_name(5))
+        ).mappings()
+        more = [{**like, "id": f"c-more-{n:04}", "requested_at": 1.0 + n} for n in range(2 * A_PAGE)]
+        cx.execute(insert(contracts), more)
+    seen: list[str] = []
+    for page in (1, 2, 3):
+        html = shown(f"?page={page}")
+        seen += re.findall(r"c-more-\d+", html)
+        assert ['rel="next"' in html, 'rel="prev"' in html] == [page < 3, page > 1]
+        assert len(html) < 100_000
+    assert seen == [one["id"] for one in reversed(more)]
+    assert "There is no more" in shown("?page=4")
+    with large.workspace.database.write() as cx:
+        cx.execute(delete(contracts).where(contracts.c.id.startswith("c-more-")))
 
 
 def test_what_waits_is_shown_a_page_at_a_time(large: Bazaar) -> None:

@@ -35,8 +35,11 @@ def application_routes(router: Routes, reader: Reader, render: Render) -> None:
         return render(request, "applications.html", page)
 
     @router.get("/applications/{name}")
-    def application(request: Request, name: str) -> Response:
-        return render(request, "application.html", reader.callers.one(name, who(request)))
+    def application(
+        request: Request, name: str, q: Text = "", page: Annotated[int, Query(ge=1, le=100)] = 1
+    ) -> Response:
+        found = reader.callers.one(name, who(request), query=q.strip(), page=page)
+        return render(request, "application.html", found)
 
     @router.get("/access/requests")
     def requests(

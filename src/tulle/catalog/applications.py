@@ -26,6 +26,7 @@ from tulle.spec.tier import Offer, Terms, Tier, mesh_tiers
 from tulle.state.db import Database, now
 
 A_PAGE = 60
+OFFERED = 20  # services to choose from when access is asked for
 MOST_USES = 1000
 A_PAGE_OF_USES = 200
 
@@ -57,7 +58,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ApplicationPage:
-    """One application, everything it asked for, and what else it may ask for."""
+    """One application, a page of what it asked for, the newest first, and of what else it may ask for.
+
+    `offers` are some of those whose name contains `query`, by name; `offered` is how many there are.
+    """
 
     application: Application
     records: tuple[ContractRecord, ...]
@@ -66,7 +70,12 @@ class ApplicationPage:
     terms: Mapping[str, Terms]  # by service, those in force
     now: float
     usage: tuple[Usage, ...] = ()
-    hidden: int = 0  # contracts and requests for APIs that who reads does not see
+    further_usage: int = 0  # APIs that it asks beside those of `usage`
+    hidden: int = 0  # contracts and requests of the page for APIs that who reads does not see
+    query: str = ""
+    offered: int = 0
+    page: int = 1  # counted from 1
+    has_more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,32 +181,39 @@ class Applications:
             if name and name not in hidden
         )
 
-    def one(self, name: str, user: str = NOBODY) -> ApplicationPage:
-        """One application. NotFound, also for the portal's own."""
+    def one(self, name: str, user: str = NOBODY, *, query: str = "", page: int = 1) -> ApplicationPage:
+        """One application; `query` is in the names of what it may ask for. NotFound, also for the portal's own."""
         if name == PORTAL:
             raise NotFound(f"there is no application '{name}'")
         found = registered.get(self._database, name)
-        records = contract_record.records(self._database, application=found.client_id, limit=500)
-        with self._database.read() as cx:
-            known = offers(cx)
-        used = last_used(self._database, clients=[found.client_id])
-        mine = {service: at for (_, service), at in used.items()}
+        records = contract_record.records(
+            self._database, application=found.client_id, limit=page * A_PAGE + 1
+        )
+        mine = records[(page - 1) * A_PAGE : page * A_PAGE]
         hidden = self._exchange.hidden(user)
-        shown = tuple(one for one in records if one.place.kind != "api" or one.place.subject not in hidden)
-        there = sorted(set(owners(self._database)) - hidden)
-        tiers = {name: self._open(known, name) for name in there}
-        terms = {
-            name: one.terms for name, one in known.items() if one.terms is not None and name not in hidden
-        }
+        shown = tuple(one for one in mine if one.place.kind != "api" or one.place.subject not in hidden)
+        there = sorted(
+            one for one in set(owners(self._database)) - hidden if query.casefold() in one.casefold()
+        )
+        some = there[:OFFERED]
+        with self._database.read() as cx:
+            known = offers(cx, {*some, *(one.place.subject for one in shown)})
+        used = last_used(self._database, clients=[found.client_id])
+        usage = self._usage(found.client_id, hidden)
         return ApplicationPage(
             _without(found, hidden),
             shown,
-            mine,
-            tiers,
-            terms,
+            {service: at for (_, service), at in used.items()},
+            {name: self._open(known, name) for name in some},
+            {name: one.terms for name, one in known.items() if one.terms is not None and name not in hidden},
             now(),
-            self._usage(found.client_id, hidden),
-            len(records) - len(shown),
+            usage[:A_PAGE],
+            len(usage[A_PAGE:]),
+            len(mine) - len(shown),
+            query,
+            len(there),
+            page,
+            len(records) > page * A_PAGE,
         )
 
     def requests(
