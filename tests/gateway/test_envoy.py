@@ -36,7 +36,7 @@ from tulle.errors import Broken, LimitExceeded, TulleError, Unavailable
 from tulle.gateway import envoy, envoy_clusters, envoy_files
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.envoy_values import Door, Json, file_name
-from tulle.gateway.policy import Client, GatewayPolicy, RateLimit
+from tulle.gateway.policy import Client, Contract, GatewayPolicy, RateLimit
 from tulle.gateway.secret import hash_secret
 
 pytestmark = pytest.mark.system
@@ -250,6 +250,27 @@ def test_envoy_starts_with_a_damaged_file_and_is_right_after_publishing(mesh: Me
     assert mesh.ask(API + "first/x", as_client("app-a")).status == 200
 
 
+def test_a_contract_of_many_holds_as_that_of_a_few(mesh: Mesh) -> None:
+    """Beyond some clients of one service a route has a map of them; limits are each client's in both."""
+    mesh.start_worker("one", *WORKERS["first"])
+    few = policy(WORKERS, {("app-a", "first"): RateLimit(2, 60_000), ("app-b", "first"): PLENTY})
+    others = [f"other-{number}" for number in range(40)]
+    many = GatewayPolicy.of(
+        services=few.services,
+        clients=[*few.clients, *(Client(one, hash_secret(one)) for one in others)],
+        contracts=[*few.contracts, *(Contract(one, "first", PLENTY) for one in others)],
+    )
+    for made in (few, many):
+        mesh.gateway.publish(made)
+        assert mesh.ask(API + "first/x", as_client("app-b")).status == 200
+        check_error(mesh.ask(API + "first/x", as_client("app-c")), 403, "NoContract")
+    assert mesh.ask(API + "first/x", basic("other-39", "other-39")).status == 200
+    # the bucket is the same one: it is found by client and limit, whichever way the client was
+    assert [mesh.ask(API + "first/x", as_client("app-a")).status for _ in range(3)] == [200, 200, 429]
+    mesh.gateway.publish(few)
+    assert mesh.ask(API + "first/x", as_client("app-a")).status == 429
+
+
 def test_a_file_damaged_under_a_running_envoy_heals(mesh: Mesh) -> None:
     path = folder_of(mesh.gateway) / "clusters.json"
     path.write_bytes(b"")
@@ -461,7 +482,7 @@ def test_what_is_in_place_is_rendered_before_it_is_changed(gateway: Gateway) -> 
     assert again.publish(wanted).changed == ()
     assert not again._is_warm
     wait_until(lambda: not again.publish(wanted).changed and again._is_warm, "rendering")
-    assert set(again._routes._front) == {one.path for one in wanted.services}
+    assert set(again._routes._front.made) == {one.path for one in wanted.services}
 
 
 @pytest.mark.system

@@ -10,7 +10,7 @@ from tests.gateway.conftest import CONTRACTS, PLENTY, SECRETS, WORKERS, policy
 
 from tulle.gateway import envoy_clusters, envoy_files, envoy_routes
 from tulle.gateway.envoy_values import Door
-from tulle.gateway.policy import GatewayPolicy, ManagedService, RateLimit
+from tulle.gateway.policy import Client, Contract, GatewayPolicy, ManagedService, RateLimit
 from tulle.gateway.secret import hash_secret
 
 DOOR = Door(port=8123)
@@ -62,13 +62,35 @@ def test_no_secret_is_in_any_file() -> None:
 
 
 def test_a_route_admits_its_clients_and_denies_all_others() -> None:
-    rules = route("first")["typed_per_filter_config"]["contract"]["rbac"]["matcher"]
+    rules = route("first")["typed_per_filter_config"]["contract"]["rbac"]["rules"]
+    assert rules["action"] == "ALLOW"  # who is in none of these is denied
+    admitted = [
+        one["header"]["string_match"]["exact"]
+        for each in rules["policies"].values()
+        for one in each["principals"]
+    ]
+    assert sorted(admitted) == ["app-a", "app-b"]
+
+
+def test_of_many_clients_a_route_has_a_map() -> None:
+    many = [f"app-{number}" for number in range(40)]
+    made = GatewayPolicy.of(
+        services=[ManagedService("first", WORKERS["first"], 10_000)],
+        clients=[Client(one, hash_secret(one)) for one in many],
+        contracts=[Contract(one, "first", PLENTY) for one in many],
+    )
+    rules = route("first", made)["typed_per_filter_config"]["contract"]["rbac"]["matcher"]
     admitted = rules["matcher_tree"]["exact_match_map"]["map"]
-    assert {client: a["action"]["typed_config"]["action"] for client, a in admitted.items()} == {
-        "app-a": "ALLOW",
-        "app-b": "ALLOW",
-    }
+    assert {a["action"]["typed_config"]["action"] for a in admitted.values()} == {"ALLOW"}
+    assert sorted(admitted) == sorted(many)
     assert rules["on_no_match"]["action"]["typed_config"]["action"] == "DENY"
+
+
+def test_what_is_written_is_what_is_rendered() -> None:
+    rendered, written = envoy_files.render(USUAL, DOOR), envoy_files.written(USUAL, DOOR, envoy_files.FILES)
+    assert {name: json.loads(content) for name, content in written.items()} == json.loads(
+        json.dumps(rendered)
+    )
 
 
 def test_a_service_without_contracts_admits_nobody() -> None:

@@ -103,7 +103,7 @@ def test_who_is_gone_is_forgotten() -> None:
     files = RouteFiles(1)
     files.front(many())
     assert b"orders" not in files.front(policy(WORKERS, CONTRACTS))
-    assert not [path for path in files._front if "orders" in path]
+    assert not [path for path in files._front.made if "orders" in path]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\n\x10", b"\n\x100123456789abcdef", b"{}", b"\xff" * 40])

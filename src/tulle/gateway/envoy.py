@@ -156,9 +156,7 @@ class Gateway:
             # The port and the like are in files that no policy changes: those can always be made anew.
             settled = {
                 "bootstrap": _encoded(envoy_files.bootstrap(self._door)),
-                "listeners": _encoded(
-                    envoy_files.render(GatewayPolicy(), self._door, ["listeners"])["listeners"]
-                ),
+                **envoy_files.written(GatewayPolicy(), self._door, ["listeners"]),
             }
             if not all(self._files.is_sound(name) for name in envoy_files.FILES if name not in settled):
                 self.publish(GatewayPolicy())
@@ -195,8 +193,8 @@ class Gateway:
         if left not in (self._last, policy):
             # Whatever is wrong with the rest, who is refused from now on is refused.
             with contextlib.suppress(TulleError):
-                changed = self._put_in_force(left, only_ends=True).changed
-        result = self._put_in_force(policy, only_ends=left == policy)
+                changed = self._put_in_force(left, self._digest_of(left), only_ends=True).changed
+        result = self._put_in_force(policy, digest, only_ends=left == policy)
         return replace(
             result,
             changed=tuple(dict.fromkeys((*changed, *result.changed))),
@@ -228,9 +226,8 @@ class Gateway:
                     self._last, self._stands = policy, self._as_standing(digest)
                     return
 
-    def _put_in_force(self, policy: GatewayPolicy, *, only_ends: bool) -> PublishResult:
+    def _put_in_force(self, policy: GatewayPolicy, digest: str, *, only_ends: bool) -> PublishResult:
         began = time.monotonic()
-        digest = self._digest_of(policy)
         with self._only_publisher():
             wanted = dict(self._checked(policy))
             if (former := self._files.read_whole("limits")) is not None:
@@ -284,10 +281,7 @@ class Gateway:
 
     def _rendered(self, policy: GatewayPolicy) -> dict[str, bytes]:
         with _renderable():
-            found = {
-                name: _encoded(content)
-                for name, content in envoy_files.render(policy, self._door, _AS_JSON, self._signings).items()
-            }
+            found = envoy_files.written(policy, self._door, _AS_JSON, self._signings)
             return found | {"inner": self._routes.inner(policy), "routes": self._routes.front(policy)}
 
     def _replace(self, changed: Sequence[str], wanted: Mapping[str, bytes], kept: Collection[str]) -> bool:

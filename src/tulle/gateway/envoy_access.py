@@ -48,6 +48,7 @@ _ADDRESSES_OF: Final = "addresses_of"
 LIMIT: Final = "limit"  # the limit itself, or those of a contract, by which buckets of one size are one entry
 # Where the filter of contracts tells which limits the contract that lets a caller in is under.
 _TOLD: Final = "contract_"
+_FEW_CLIENTS: Final = 32  # of one service
 _LIMITS: Final = ("envoy.filters.http.rbac", f"{_TOLD}enforced_effective_policy_id")
 
 MOST_CALLERS: Final = 100_000  # of all services, under one limit; the idlest are forgotten
@@ -126,8 +127,22 @@ def _limits_by_client(held: Iterable[Contract], open_by: Collection[str]) -> Map
 
 
 def _by_contract(service: ManagedService, clients: Mapping[str, str]) -> Way:
-    filters = {CONTRACT: _rbac({"matcher": only_clients(clients), "rules_stat_prefix": _TOLD})}
+    named = _rules(clients) if 0 < len(clients) <= _FEW_CLIENTS else {"matcher": only_clients(clients)}
+    filters = {CONTRACT: _rbac({**named, "rules_stat_prefix": _TOLD})}
     return Way(BY_CONTRACT, (), filters, {_CONTRACTS_OF: service.path})
+
+
+def _rules(clients: Mapping[str, str]) -> Json:
+    """The same as a map from client to ALLOW, gone through: for few, in a quarter of the bytes and of Envoy's work."""
+    by_name: dict[str, list[Json]] = {}
+    for client, name in clients.items():
+        is_it = {"header": {"name": CLIENT_HEADER, "string_match": {"exact": client}}}
+        by_name.setdefault(name, []).append(is_it)
+    policies = {
+        name: {"permissions": [{"any": True}], "principals": principals}
+        for name, principals in by_name.items()
+    }
+    return {"rules": {"action": "ALLOW", "policies": policies}}
 
 
 def _shown_to(check: Check, *, signs_in: bool) -> Sequence[Json]:

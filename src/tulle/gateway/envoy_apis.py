@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
@@ -25,6 +26,7 @@ from tulle.gateway.envoy_values import (
     CONTRACT,
     LIMITS,
     PROCESS_HEADER,
+    READER_SET,
     REMEMBER,
     WAY_HEADER,
     Json,
@@ -52,6 +54,8 @@ _OURS: Final = (
     "dispatch-key",
     "forced-generation",
 )
+# What a route says of filters that matter only where it leads somewhere.
+_LEADING: Final = frozenset({BODY, READER_SET, REMEMBER})
 _MOST_CONNECTIONS: Final = 512
 _LARGEST_EXPRESSION: Final = 4000  # characters; more paths go into a route of their own
 _PARAMETER: Final = re.compile(r"\{[^{}/]+\}")
@@ -85,6 +89,8 @@ def external_routes(service: ManagedService, usual: Json, said: Mapping[str, Any
 
     `said` is what policies have to say of where they lead.
     What is declared passes, each path with its methods; what is not is refused as 405 with those there are, or 404.
+    Envoy takes longest for what a route says of filters, so few of them lead anywhere: paths share one, behind what
+    refuses their other methods, as long as what one path refuses is not what another one that may be meant lets pass.
     """
     front = service.front
     assert front is not None
@@ -98,15 +104,23 @@ def external_routes(service: ManagedService, usual: Json, said: Mapping[str, Any
         yield leading
         return
     headers = usual["match"].get("headers", [])
-    for methods, expression in _groups(front):
-        some = {"name": ":method", "string_match": {"safe_regex": {"regex": "|".join(methods)}}}
-        where = {"safe_regex": {"regex": expression}}
-        yield {**leading, "match": {**where, "headers": [*headers, some]}}
-        allow = {"header": {"key": "allow", "value": ", ".join(methods)}}
-        no_method = refused(usual, "method", 405)
-        told = [*no_method.get("response_headers_to_add", []), allow]
-        match = {**where, **({"headers": headers} if headers else {})}
-        yield {**no_method, "match": match, "response_headers_to_add": told}
+    prefix = "" if front.path == "/" else re.escape(front.path)
+    for together in _together(front.operations):
+        for group in together:
+            # Each by itself: to make an expression takes Envoy ten times as long.
+            others = [
+                {"name": ":method", "string_match": {"exact": method}, "invert_match": True}
+                for method in group.methods
+            ]
+            no_method = refused(usual, "method", 405)
+            allow = {"header": {"key": "allow", "value": ", ".join(group.methods)}}
+            told = [*no_method.get("response_headers_to_add", []), allow]
+            where = {"safe_regex": {"regex": f"{prefix}(?:{group.expression})"}}
+            match = {**where, "headers": [*headers, *others]}
+            yield {**no_method, "match": match, "response_headers_to_add": told}
+        paths = "|".join(group.expression for group in together)
+        match = {"safe_regex": {"regex": f"{prefix}(?:{paths})"}, **({"headers": headers} if headers else {})}
+        yield {**leading, "match": match}
     yield refused(usual, "operation", 404)
 
 
@@ -225,29 +239,51 @@ def refused(usual: Json, reason: str, status: int) -> Json:
     """What the gateway answers itself, to whoever has shown who it is."""
     about = usual["metadata"]["filter_metadata"]["tulle"]
     route = {key: value for key, value in usual.items() if key != "route"}
+    filters = {key: value for key, value in usual["typed_per_filter_config"].items() if key not in _LEADING}
     return {
         **route,
         "metadata": {"filter_metadata": {"tulle": {**about, "reason": reason}}},
         "direct_response": {"status": status},
-        "typed_per_filter_config": {
-            **usual["typed_per_filter_config"],
-            **{name: off() for name in (CONTRACT, LIMITS, BODY)},
-        },
+        "typed_per_filter_config": {**filters, **{name: off() for name in (CONTRACT, LIMITS)}},
     }
 
 
-def _groups(front: Front) -> Iterator[tuple[Sequence[str], str]]:
-    """The declared paths as expressions, with the methods of each; a path written out comes before a parameter's.
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Declared paths that have the same methods, as one expression."""
 
-    Paths that have the same methods share an expression as far as none of them could be meant by another one.
-    """
-    prefix = "" if front.path == "/" else re.escape(front.path)
-    for methods, expression in _expressions(front.operations):
-        yield methods, f"{prefix}(?:{expression})"
+    expression: str
+    methods: Sequence[str]
+    is_doubtful: bool  # whether a path of another group may be meant by the same request
 
 
 @lru_cache(maxsize=4096)
-def _expressions(operations: tuple[tuple[str, str], ...]) -> Sequence[tuple[Sequence[str], str]]:
+def _together(operations: tuple[tuple[str, str], ...]) -> Sequence[Sequence[_Group]]:
+    """The groups in their order, in runs that one route can lead on.
+
+    Within a run whatever a group lets pass no later one that may be meant refuses.
+    """
+    runs: list[list[_Group]] = []
+    size = 0
+    for group in _groups(operations):
+        size += len(group.expression)
+        if not runs or size > _LARGEST_EXPRESSION or any(_refuses(group, one) for one in runs[-1]):
+            runs.append([])
+            size = len(group.expression)
+        runs[-1].append(group)
+    return runs
+
+
+def _refuses(later: _Group, earlier: _Group) -> bool:
+    """Whether `later`, asked first, may refuse what `earlier` lets pass."""
+    return later.is_doubtful and earlier.is_doubtful and not set(earlier.methods) <= set(later.methods)
+
+
+def _groups(operations: tuple[tuple[str, str], ...]) -> Sequence[_Group]:
+    """The declared paths; one that is written out comes before a parameter's.
+
+    Paths that have the same methods share an expression as far as none of them could be meant by another one.
+    """
     methods: dict[str, list[str]] = {}
     for method, path in operations:
         methods.setdefault(path, []).append(method)
@@ -255,15 +291,15 @@ def _expressions(operations: tuple[tuple[str, str], ...]) -> Sequence[tuple[Sequ
     shapes: dict[tuple[str, ...], list[str]] = {}
     for path, known in methods.items():
         shapes.setdefault((shape_of(path) if path in doubtful else "", *sorted(known)), []).append(path)
-    found: list[tuple[Sequence[str], str]] = []
-    for (_, *known), paths in sorted(shapes.items()):
+    found: list[_Group] = []
+    for (shape, *known), paths in sorted(shapes.items()):
         parts = [expression_of(path) for path in sorted(paths)]
         while parts:
             taken, size = [parts.pop(0)], 0
             while parts and size + len(parts[0]) < _LARGEST_EXPRESSION:
                 size += len(parts[0])
                 taken.append(parts.pop(0))
-            found.append((known, "|".join(taken)))
+            found.append(_Group("|".join(taken), known, is_doubtful=bool(shape)))
     return found
 
 

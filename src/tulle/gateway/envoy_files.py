@@ -74,7 +74,22 @@ def render(
 
     Those of routes are written as bytes, by `envoy_route_files`; what they say is the same.
     """
-    resources_of: Mapping[str, Callable[[], Sequence[Json]]] = {
+    resources_of = _resources_of(policy, door, signings)
+    return {name: versioned(resources_of[name]()) for name in names}
+
+
+def written(
+    policy: GatewayPolicy, door: Door, names: Iterable[str], signings: Mapping[str, Signing] = NONE
+) -> dict[str, bytes]:
+    """The same as the bytes of JSON."""
+    resources_of = _resources_of(policy, door, signings)
+    return {name: versioned_bytes(resources_of[name]()) for name in names}
+
+
+def _resources_of(
+    policy: GatewayPolicy, door: Door, signings: Mapping[str, Signing]
+) -> Mapping[str, Callable[[], Sequence[Json]]]:
+    return {
         "limits": lambda: [_extension(LIMITS, limits(policy))],
         "spikes": lambda: [_extension(SPIKES, spikes(policy.services))],
         "auth": lambda: [_extension(AUTH, credentials(policy))],
@@ -90,7 +105,6 @@ def render(
             for one in (*listeners(door), inner_listener(traced=door.traces is not None))
         ],
     }
-    return {name: versioned(resources_of[name]()) for name in names}
 
 
 def bootstrap(door: Door) -> Json:
@@ -215,8 +229,17 @@ def _always(runtime_key: str) -> Json:
 
 def versioned(content: Sequence[Json]) -> Json:
     """A watched file: the resources, and the digest of them as its version."""
-    version = hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:16]
-    return {"version_info": version, "resources": list(content)}
+    return {"version_info": _version(msgspec.json.encode(content)), "resources": list(content)}
+
+
+def versioned_bytes(content: Sequence[Json]) -> bytes:
+    """The same as it is written; the resources, which may be many, are put into words once."""
+    resources = msgspec.json.encode(content)
+    return b'{"version_info":"' + _version(resources).encode() + b'","resources":' + resources + b"}"
+
+
+def _version(resources: bytes) -> str:
+    return hashlib.sha256(resources).hexdigest()[:16]
 
 
 def digest_of(*parts: str) -> str:

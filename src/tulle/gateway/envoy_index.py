@@ -35,27 +35,45 @@ def indexed(found: Mapping[str, Sequence[Json]], always: Sequence[Json]) -> Json
     }
 
 
-def indexed_bytes(found: Mapping[str, Sequence[bytes]], always: Sequence[bytes]) -> bytes:
+Entries = dict[
+    str, tuple[Sequence[bytes], bytes]
+]  # by address: of which lists of routes it was made, and what
+
+
+def indexed_bytes(
+    found: Mapping[str, Sequence[bytes]], always: Sequence[bytes], kept: Entries | None = None
+) -> bytes:
     """As `indexed`, of routes as bytes: the fields of a virtual host that hold them.
 
-    Each of `found` and `always` is some routes as a list of them holds them (`listed`).
+    Each of `found` and `always` is some routes as a list of them holds them (`listed`). What is made for an address is
+    `kept` for the next time, and taken from there where it would be the same.
     """
     if len(found) <= LONGEST_LIST:
         everything = b"".join([*(part for parts in found.values() for part in parts), *always])
         return in_host(everything)
-    lists = {address: b"".join(routes) for address, routes in found.items()}
-    last = b"".join(always)
-    entries = [
-        field(_ENTRY, "key", address.encode())
-        + field(_ENTRY, "value", _leading_to(b"".join([*(lists[one] for one in tried), last])))
-        for address, tried in _tried(found)
-    ]
+    before = {} if kept is None else dict(kept)
+    entries: Entries = {}
+    for address, tried in _tried(found):
+        of = [*(part for one in tried for part in found[one]), *always]
+        known = before.get(address)
+        entries[address] = known if known is not None and known[0] == of else (of, _entry(address, of))
+    if kept is not None:
+        kept.clear()
+        kept.update(entries)
     # A message's field that is said twice is both together.
     tree = written(_TREE, {"input": header_input(":path")}) + field(
-        _TREE, "prefix_match_map", fields(f"{_TREE}.MatchMap", "map", entries)
+        _TREE, "prefix_match_map", b"".join(made for _, made in entries.values())
     )
-    matcher = field(_MATCHER, "matcher_tree", tree) + field(_MATCHER, "on_no_match", _leading_to(last))
+    matcher = field(_MATCHER, "matcher_tree", tree) + field(
+        _MATCHER, "on_no_match", _leading_to(b"".join(always))
+    )
     return field(VIRTUAL_HOST, "matcher", matcher)
+
+
+def _entry(address: str, lists: Sequence[bytes]) -> bytes:
+    """An address with its routes, as a field of the map."""
+    leading = field(_ENTRY, "value", _leading_to(b"".join(lists)))
+    return field(f"{_TREE}.MatchMap", "map", field(_ENTRY, "key", address.encode()) + leading)
 
 
 def listed(routes: Sequence[Json]) -> bytes:

@@ -180,7 +180,7 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
         limit,
         spike,
         after,
-        {"name": BODY, "typed_config": body},
+        {"name": BODY, "typed_config": body, "disabled": True},  # on where something behind reads bodies
         {"name": DISPATCH_BODY, "typed_config": _read_dispatch(), "disabled": True},
         {"name": DISPATCH, "typed_config": _lua("dispatch.lua"), "disabled": True},
         {"name": "router", "typed_config": router},

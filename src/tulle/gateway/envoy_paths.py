@@ -15,10 +15,10 @@ from typing import Final
 from tulle.gateway.envoy_access import off
 from tulle.gateway.envoy_apis import match_of
 from tulle.gateway.envoy_policies import ServicePart
-from tulle.gateway.envoy_values import AUTH, BODY, CONTRACT, LIMITS, NORMALISE, Json
+from tulle.gateway.envoy_values import AUTH, CONTRACT, LIMITS, NORMALISE, Json
 from tulle.gateway.policy import ManagedService
 
-_WAY_UP: Final = r"(?i)[^?]*/\.{1,2}(;|%3b)[^?]*(\?.*)?"
+_WAY_UP: Final = r"[^?]*/[.][.]?(;|%3[bB]).*"
 
 
 def ways_up(service: ManagedService) -> list[Json]:
@@ -54,5 +54,5 @@ def _refused(service: ManagedService, what: str, headers: Sequence[Json]) -> Jso
         "match": match_of(service, headers),
         "metadata": {"filter_metadata": {"tulle": {key: value for key, value in about.items() if value}}},
         "direct_response": {"status": 400},
-        "typed_per_filter_config": {name: off() for name in (NORMALISE, AUTH, CONTRACT, LIMITS, BODY)},
+        "typed_per_filter_config": {name: off() for name in (NORMALISE, AUTH, CONTRACT, LIMITS)},
     }

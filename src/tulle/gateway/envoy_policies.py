@@ -79,7 +79,8 @@ class _Worked:
 
 _MOST_WORKED: Final = 10_000
 _WORKED: Final[dict[tuple[Registry, bytes], _Worked]] = {}
-_LATEST: Final[dict[str, tuple[ManagedService, Registry, _Worked]]] = {}  # by path: the form asked for last
+# By the identity of a service, which is asked for a dozen times a change; they are kept, so that no other one has it.
+_LATEST: Final[dict[int, tuple[ManagedService, Registry, _Worked]]] = {}
 
 
 def parts_of(service: ManagedService) -> Sequence[ServicePart]:
@@ -93,7 +94,7 @@ def parts_of(service: ManagedService) -> Sequence[ServicePart]:
 def _worked(service: ManagedService) -> _Worked:
     """Worked out once as long as it stays the same: a change of one service of a thousand is one service's work."""
     known = known_kinds()
-    latest = _LATEST.get(service.path)
+    latest = _LATEST.get(id(service))
     if latest is not None and latest[0] is service and latest[1] is known:
         return latest[2]
     over = service.front is not None and service.has_workers
@@ -106,7 +107,7 @@ def _worked(service: ManagedService) -> _Worked:
         _WORKED[key] = found
     if len(_LATEST) >= _MOST_WORKED:
         _LATEST.clear()
-    _LATEST[service.path] = service, known, found
+    _LATEST[id(service)] = service, known, found
     return found
 
 

@@ -96,7 +96,7 @@ class EnvoyProcess:
                 *(str(binary()), "-c", f"{FOLDER}/bootstrap.json"),
                 *("--concurrency", str(self._settings.gateway_concurrency)),
                 *(shared if self.can_be_taken_over else ("--disable-hot-restart",)),
-                "--reject-unknown-dynamic-fields",
+                "--ignore-unknown-dynamic-fields",
                 *("--file-flush-interval-msec", "500", "-l", "warning"),
                 *("--log-format", "%Y-%m-%dT%H:%M:%S.%e %l %n: %v"),
             ),

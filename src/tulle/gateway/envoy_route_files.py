@@ -12,16 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from tulle.gateway.envoy_apis import ordered
-from tulle.gateway.envoy_index import indexed_bytes, listed
+from tulle.gateway.envoy_index import Entries, indexed_bytes, listed
 from tulle.gateway.envoy_inner import INNER_HOST, INNER_OF_NOBODY
 from tulle.gateway.envoy_routes import (
+    OF_NOBODY,
     behind_all,
     contracts_of,
     front,
     front_host,
     front_routes,
+    gateways_own,
     inner_routes,
-    of_nobody,
 )
 from tulle.gateway.envoy_values import ROUTE_CONFIGURATION, VIRTUAL_HOST, Json
 from tulle.gateway.envoy_wire import field, packed, written
@@ -35,25 +36,39 @@ _One = tuple[tuple[Any, ...], bytes]  # of what it was made, and what
 _Made = dict[str, _One]  # by service
 
 
+class _Kept:
+    """What was made last of one table, and what the whole file was made of."""
+
+    def __init__(self) -> None:
+        self.made: _Made = {}
+        self.entries: Entries = {}
+        self.of: tuple[Any, ...] = ()
+        self.file = b""
+
+
 class RouteFiles:
     """What was made last of every service. Not for several threads at once."""
 
     def __init__(self, processors: int) -> None:
         self._processors = processors
-        self._front: _Made = {}
-        self._inner: _Made = {}
+        self._front = _Kept()
+        self._inner = _Kept()
 
     def front(self, policy: GatewayPolicy) -> bytes:
         """The file of the front's routes. Invalid or ValueError for what cannot be rendered."""
         make = self._front_of(policy)
-        self._front = {one.path: make(one) for one in policy.services}
-        return _file(front(policy), front_host(policy), _by_address(policy, self._front), of_nobody(policy))
+        self._front.made = {one.path: make(one) for one in policy.services}
+        found = _by_address(policy, self._front.made)
+        for address, of_gateway in gateways_own(policy).items():
+            found.setdefault(address, []).append(listed(of_gateway))
+        return _file(self._front, front(policy), front_host(policy), found, OF_NOBODY)
 
     def inner(self, policy: GatewayPolicy) -> bytes:
         """The file of the inner listener's routes."""
         make = self._inner_of()
-        self._inner = {one.path: make(one) for one in policy.services}
-        return _file(behind_all(policy), INNER_HOST, _by_address(policy, self._inner), INNER_OF_NOBODY)
+        self._inner.made = {one.path: make(one) for one in policy.services}
+        found = _by_address(policy, self._inner.made)
+        return _file(self._inner, behind_all(policy), INNER_HOST, found, INNER_OF_NOBODY)
 
     def warm_up(self, policy: GatewayPolicy, seconds: float) -> bool:
         """Make some of what the next file would need of this policy, for so long; whether all is made.
@@ -61,7 +76,7 @@ class RouteFiles:
         What is in force since before this process began it has never rendered: the first change would wait for that.
         """
         until = time.monotonic() + seconds
-        both = ((self._front, self._front_of(policy)), (self._inner, self._inner_of()))
+        both = ((self._front.made, self._front_of(policy)), (self._inner.made, self._inner_of()))
         for service in policy.services:
             for made, make in both:
                 if service.path not in made:
@@ -76,13 +91,13 @@ class RouteFiles:
         def make(service: ManagedService) -> _One:
             held = contracts.get(service.name, ())
             of = (service, known, held)
-            return _kept(self._front, of, lambda: front_routes(service, held, self._processors))
+            return _kept(self._front.made, of, lambda: front_routes(service, held, self._processors))
 
         return make
 
     def _inner_of(self) -> Callable[[ManagedService], _One]:
         known = known_kinds()
-        return lambda one: _kept(self._inner, (one, known), lambda: inner_routes(one))
+        return lambda one: _kept(self._inner.made, (one, known), lambda: inner_routes(one))
 
 
 def version_of(content: bytes) -> str | None:
@@ -99,7 +114,7 @@ def _kept(before: _Made, of: tuple[Any, ...], routes: Callable[[], Sequence[Json
     return known if known is not None and known[0] == of else (of, listed(routes()))
 
 
-def _by_address(policy: GatewayPolicy, made: _Made) -> Mapping[str, Sequence[bytes]]:
+def _by_address(policy: GatewayPolicy, made: _Made) -> dict[str, list[bytes]]:
     found: dict[str, list[bytes]] = {}
     for service in ordered(policy.services):
         found.setdefault(service.address, []).append(made[service.path][1])
@@ -107,14 +122,18 @@ def _by_address(policy: GatewayPolicy, made: _Made) -> Mapping[str, Sequence[byt
 
 
 def _file(
-    configuration: Json, host: Json, found: Mapping[str, Sequence[bytes]], always: Sequence[Json]
+    kept: _Kept, configuration: Json, host: Json, found: Mapping[str, Sequence[bytes]], always: Sequence[Json]
 ) -> bytes:
-    routes = indexed_bytes(found, [listed(always)])
-    whole = written(ROUTE_CONFIGURATION, configuration) + field(
-        ROUTE_CONFIGURATION, "virtual_hosts", written(VIRTUAL_HOST, host) + routes
-    )
-    resources = field(_FILE, "resources", packed(ROUTE_CONFIGURATION, whole))
-    return field(_FILE, "version_info", _digest(resources)) + resources
+    of = (configuration, host, list(found.items()), always)  # in their order, which is that of trying
+    if of != kept.of:
+        routes = indexed_bytes(found, [listed(always)], kept.entries)
+        whole = written(ROUTE_CONFIGURATION, configuration) + field(
+            ROUTE_CONFIGURATION, "virtual_hosts", written(VIRTUAL_HOST, host) + routes
+        )
+        resources = field(_FILE, "resources", packed(ROUTE_CONFIGURATION, whole))
+        kept.file = field(_FILE, "version_info", _digest(resources)) + resources
+        kept.of = of
+    return kept.file
 
 
 def _digest(content: bytes) -> bytes:

@@ -69,6 +69,7 @@ from tulle.gateway.policy import (
 from tulle.gateway.trust.services_door import holders
 from tulle.serving.traffic import Traffic
 
+_ALIVE: Final = "/isAlive/"
 WORKER_RETRIES: Final = 4
 SIDECAR_RETRIES: Final = 40  # over about 4.5 s, in which sidecars that were killed are back
 
@@ -83,7 +84,9 @@ def routes(policy: GatewayPolicy, processors: int = 1) -> Json:
     for service in ordered(policy.services):
         of_service = front_routes(service, contracts.get(service.name, ()), processors)
         found.setdefault(service.address, []).extend(of_service)
-    host = {**front_host(policy), **indexed(found, of_nobody(policy))}
+    for address, of_gateway in gateways_own(policy).items():
+        found.setdefault(address, []).extend(of_gateway)
+    host = {**front_host(policy), **indexed(found, OF_NOBODY)}
     return {**front(policy), "virtual_hosts": [host]}
 
 
@@ -116,14 +119,19 @@ def front_host(policy: GatewayPolicy) -> Json:
     return {"name": "all", "domains": ["*"], **said}
 
 
-def of_nobody(policy: GatewayPolicy) -> Sequence[Json]:
-    """The front's routes that are of no service."""
-    nowhere = {
+# Repeated behind every address, so it says as little of filters as it can.
+OF_NOBODY: Final[Sequence[Json]] = (
+    {
         "match": {"prefix": "/"},
         "direct_response": {"status": 404},
-        "typed_per_filter_config": {name: off() for name in (CONTRACT, LIMITS, BODY)},
-    }
-    return [_alive(policy.is_alive), nowhere]
+        "typed_per_filter_config": {name: off() for name in (CONTRACT, LIMITS)},
+    },
+)
+
+
+def gateways_own(policy: GatewayPolicy) -> Mapping[str, Sequence[Json]]:
+    """What is asked of the gateway itself, by its address: tried behind what services have there."""
+    return {_ALIVE: [_alive(policy.is_alive)]}
 
 
 def front_routes(
@@ -148,11 +156,11 @@ def _alive(is_alive: bool) -> Json:
     reason = {} if is_alive else {"metadata": {"filter_metadata": {"tulle": {"reason": "resting"}}}}
     return {
         "match": {
-            "path": "/isAlive/",
+            "path": _ALIVE,
             "headers": [{"name": ":method", "string_match": {"exact": "GET"}}],
         },
         "direct_response": {"status": 200 if is_alive else 503},
-        "typed_per_filter_config": {name: off() for name in (NORMALISE, AUTH, CONTRACT, LIMITS, BODY)},
+        "typed_per_filter_config": {name: off() for name in (NORMALISE, AUTH, CONTRACT, LIMITS)},
         **reason,
     }
 
