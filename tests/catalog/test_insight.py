@@ -13,9 +13,10 @@ from tests.observe.lines import as_read, line
 from tulle.catalog.insight import InsightReader
 from tulle.errors import Invalid, NotFound
 from tulle.gateway import applications
+from tulle.observe.batch import Batch, Cell, Key
 from tulle.observe.calls import HOUR, Calls, Place
 from tulle.observe.operations import Operations
-from tulle.observe.tally import Batch, Cell, Key, Tally
+from tulle.observe.tally import Tally
 
 SERVICE = "customer-totals"
 
@@ -122,7 +123,7 @@ def test_thirty_days_of_a_hundred_apis_are_one_question_for_each_table(world: Wo
             cells[int(now - day * 86_400), key] = Cell(
                 [number, number, 0, 0, 0, 0, 1, 1, number * 900], {170: number}
             )
-    calls.add(Batch(cells=cells), Place("f", 1))
+    calls.add(Batch.of(cells), Place("f", 1))
     read = 0
 
     class Counted(Calls):

@@ -26,9 +26,9 @@ from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Invalid, NotFound
 from tulle.gateway import log_place
 from tulle.gateway.envoy_values import ACCESS_LOG
+from tulle.observe.batch import Batch, Cell, Key
 from tulle.observe.calls import DAY, HOUR, Place
 from tulle.observe.insight import Insight, span_of
-from tulle.observe.tally import Batch, Cell, Key
 from tulle.sdk.apis import ApiClient
 from tulle.serving import generation, package
 from tulle.serving.traffic import single
@@ -325,7 +325,7 @@ def test_what_an_api_may_be_asked_has_no_workers(managed: Counted, monkeypatch: 
         )
         for hour in range(1, 10 * 24)
     }
-    managed.collector.calls.add(Batch(cells=cells), Place("f", 1))
+    managed.collector.calls.add(Batch.of(cells), Place("f", 1))
     with connect.mesh_client(managed.workspace.settings.folder) as client:
         monkeypatch.setattr(connect, "mesh_client", lambda _: nullcontext(client))
         told = managed.json("forecast", "ext")
@@ -344,7 +344,7 @@ def test_the_next_week_and_its_workers(counted: Counted) -> None:
         number = 36_000 if at // HOUR % 24 == 9 else 360
         key = Key("calc", "", "POST /who/run", "v1", "app-1")
         cells[at, key] = Cell([number, number, 0, 0, 0, 0, 0, 0, number * 10_000], {235: number})
-    counted.collector.calls.add(Batch(cells=cells), Place("f", 1))
+    counted.collector.calls.add(Batch.of(cells), Place("f", 1))
     found = insight.outlook(
         counted.workspace.settings, counted.workspace.database, counted.collector.calls, "calc", now=now
     )

@@ -13,8 +13,9 @@ from tulle.gateway import envoy_errors
 from tulle.gateway.policies.listed import known_kinds
 from tulle.gateway.processing.exchange import Call, Refusal
 from tulle.observe import violations
+from tulle.observe.batch import MICROSECONDS, REFUSED, REQUESTS
 from tulle.observe.operations import Operations
-from tulle.observe.tally import MICROSECONDS, REFUSED, REQUESTS, Tally
+from tulle.observe.tally import Tally
 from tulle.observe.violations import kind_of
 
 FIRST = {"first": ["POST /x/predict", "GET /x/{id}"], "down": ["GET /x"]}

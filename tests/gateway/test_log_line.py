@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import msgspec
-from tests.observe.lines import as_read, line
+import pytest
+from tests.observe.lines import NOON, as_read, line
 
+from tulle.gateway import log_line
 from tulle.gateway.envoy_listener import access_log
-from tulle.gateway.log_line import Line, line_of, understood
+from tulle.gateway.log_line import Line, LineReader, Name
 
 
 def test_what_is_read_is_what_envoy_writes() -> None:
@@ -17,21 +17,70 @@ def test_what_is_read_is_what_envoy_writes() -> None:
 
 
 def test_a_line_says_who_called_and_how_long_it_took() -> None:
-    one, other = as_read(
+    found = as_read(
         [
-            line(us=1234, client=None, client_of_external="app-2"),
+            line(NOON + 0.25, us=1234, client=None, client_of_external="app-2"),
             line(us=5000).replace(b'"duration_us":5000,', b""),  # of a gateway of before
+            line(duration_us=None, duration_ms=None),
+            line(duration_us=-7, code=None, service=None),
         ]
-    ).lines
-    assert (one.who, one.microseconds, one.service, one.version) == ("app-2", 1234, "offers", None)
-    assert (other.who, other.microseconds) == ("app-1", 5000)
-    assert as_read([line(duration_us=None, duration_ms=None)]).lines[0].microseconds == 0
+    )
+    names = [found.names[number] for number in found.which]
+    assert [one.client for one in names] == ["app-2", "app-1", "app-1", "app-1"]
+    assert found.took.tolist() == [1234, 5000, 0, 0]
+    assert found.begun.tolist() == [(NOON * 1000 + 250) * 1000, *[NOON * 1_000_000] * 3]
+    assert names[0] == Name("offers", "", "", "v1", "app-2", "contract", 200, "via_upstream", "", "")
+    assert (names[3].code, names[3].service) == (0, "")
+
+
+def test_what_lines_have_in_common_has_one_name_until_there_are_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(log_line, "MOST_NAMES", 2)
+    reader = LineReader()
+    first = reader.read(line(NOON) + b"\n" + line(NOON + 5, us=77, path="/other"))
+    assert (first.which.tolist(), len(first.names)) == ([0, 0], 1)
+    second = reader.read(b"\n".join([line(client="b"), line(), line(client="c")]))
+    assert second.names is first.names
+    assert second.which.tolist() == [1, 0, 2]
+    third = reader.read(line(client="d"))
+    assert third.names is not first.names
+    assert ([one.client for one in third.names], third.which.tolist()) == (["d"], [0])
+
+
+@pytest.mark.parametrize("at", [NOON, 1_772_359_200.5, 951_782_400.999, 4_102_444_799.001])
+def test_times_are_those_of_the_calendar(at: float) -> None:
+    assert as_read([line(at)]).begun[0] == pytest.approx(at * 1e6, abs=1000)
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "",
+        "2026-03-01T10:00:00Z",
+        "2026-13-01T10:00:00.000Z",
+        "2026-03-01T24:00:00.000Z",
+        "2é26-03-01T10:00:00.000",
+        "x" * 24,
+    ],
+)
+def test_what_has_no_time_is_no_line(time: str) -> None:
+    found = as_read([line(), line(time=time), line(NOON + 1, client="app-2")])
+    assert (len(found.lines), found.unread) == (2, 1)
+    assert [found.names[number].client for number in found.which] == ["app-1", "app-2"]
+    assert found.begun.tolist() == [NOON * 1_000_000, (NOON + 1) * 1_000_000]
+    assert len(as_read([line(time=time)]).lines) == 0
 
 
 def test_a_line_behind_half_a_line_is_found_and_the_half_is_unread() -> None:
     whole = line()
-    found = understood(b"\n".join([whole[:50] + whole, whole[:50], b"", b"\xff\xfe", b"[]", whole]))
+    found = LineReader().read(b"\n".join([whole[:50] + whole, whole[:50], b"", b"\xff\xfe", b"[]", whole]))
     assert (len(found.lines), found.unread) == (2, 4)
-    assert line_of(whole[:50]) is None
-    wrong = json.dumps({"time": "2026-03-01T10:00:00.000Z", "code": "200"}).encode()
-    assert line_of(wrong) is None  # of another shape
+    assert len(LineReader().read(b"").lines) == 0
+
+
+@pytest.mark.parametrize(
+    "more", [{"code": "200"}, {"bytes_in": 1 << 60}, {"duration_us": 1e300}, {"client": ["a"]}, {"time": 7}]
+)
+def test_what_is_of_another_shape_is_unread(more: dict[str, object]) -> None:
+    assert as_read([line(**more), line()]).unread == 1  # type: ignore[arg-type]

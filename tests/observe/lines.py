@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from tulle.gateway.log_line import Lines, understood
+from tulle.gateway.log_line import LineReader, Lines
 
 NOON = 1_800_014_400  # 2027-01-15 12:00:00 UTC
 
@@ -42,4 +42,4 @@ def line(
 
 def as_read(lines: Iterable[bytes]) -> Lines:
     """What lines say, as they are read in one piece."""
-    return understood(b"".join(one + b"\n" for one in lines))
+    return LineReader().read(b"".join(one + b"\n" for one in lines))

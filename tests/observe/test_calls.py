@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +13,13 @@ from tests.observe.lines import NOON, as_read, line
 
 from tulle.errors import Broken, Invalid
 from tulle.observe import calls as module
+from tulle.observe.batch import Batch
 from tulle.observe.calls import DAY, HOUR, MINUTE, OTHERS, Calls, Place
+from tulle.observe.durations import bucket, packed, unpacked
 from tulle.observe.exposition import exposed
 from tulle.observe.insight import Insight, Span, Which, span_of
 from tulle.observe.operations import Operations
-from tulle.observe.tally import Batch, Tally
+from tulle.observe.tally import Tally
 
 OPERATIONS = Operations({"offers": ["POST /next/predict"]}, "/public/api/v1/")
 NOW = NOON + 1800
@@ -128,6 +132,28 @@ def test_of_many_clients_those_that_ask_most_are_kept(calls: Calls, monkeypatch:
     assert {one.name["client"] for one in told} == {OTHERS, "big", "app-39", "app-38", "app-37", "app-36"}
     assert sum(one.whole.requests for one in told) == 430
     assert whole(calls) == 430
+
+
+def test_durations_that_came_in_parts_are_put_together(calls: Calls) -> None:
+    drawn = random.Random(5)
+    took = [int(drawn.lognormvariate(8, 0.8)) for _ in range(300)]
+
+    def stored(width: int = HOUR) -> list[bytes]:
+        with calls.read() as cx:
+            rows = cx.execute("SELECT durations FROM cells WHERE width = ?", (width,)).fetchall()
+        return [row[0] for row in rows]
+
+    for part in range(0, 300, 5):
+        add(calls, *(line(NOON, us=us) for us in took[part : part + 5]))
+        assert max(map(len, stored())) <= module._LONGEST  # there are fewer buckets than that holds
+    wanted = Counter(map(bucket, took))
+    for width in (MINUTE, HOUR, DAY):
+        found = stored(width)
+        assert [unpacked(one) for one in found] == [wanted] * 2  # of all clients, and of the one
+    before = Insight(calls).told("mesh", span_of("day", NOW)).series
+    calls.keep(days=30, most_bytes=1 << 30, now=NOW + HOUR)
+    assert stored() == [packed(wanted)] * 2
+    assert Insight(calls).told("mesh", span_of("day", NOW)).series == before
 
 
 def test_what_is_old_is_forgotten(calls: Calls) -> None:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
 from tests.observe.lines import NOON, as_read, line
 
-from tulle.observe.operations import Operations, operations_of
-from tulle.observe.tally import (
+from tulle.gateway import log_line
+from tulle.gateway.log_line import LineReader
+from tulle.observe import tally as module
+from tulle.observe.batch import (
+    BYTES_IN,
     BYTES_OUT,
     C2,
     C4,
     C5,
     MICROSECONDS,
-    MOCK,
     REFUSED,
     REQUESTS,
     SLOWEST,
+    Batch,
+    Cell,
     Key,
     Kind,
-    Tally,
 )
+from tulle.observe.durations import bucket
+from tulle.observe.operations import Operations, operations_of
+from tulle.observe.tally import MOCK, Tally
 
 OFFERS = {"offers": ["POST /next/predict", "GET /orders/{id}", "GET /orders/{id}/lines"]}
 KEY = Key("offers", "", "POST /next/predict", "v1", "app-1")
@@ -141,3 +150,62 @@ def test_coarse_times_of_earlier_lines_are_taken_too() -> None:
     old = line(us=5000).replace(b'"duration_us":5000,', b"")
     counting.count(as_read([old]))
     assert counting.taken().cells[NOON, KEY].sums[MICROSECONDS] == 5000
+
+
+def test_arrays_hold_what_counting_one_by_one_finds() -> None:
+    drawn = random.Random(7)
+    counting, said, reader = tally(), [], LineReader()
+    for _ in range(6):
+        some = [
+            {
+                "at": NOON + drawn.randrange(200_000) / 1000,
+                "us": int(drawn.lognormvariate(9, 3)),
+                "client": drawn.choice(["a", "b", None]),
+                "version": drawn.choice(["v1", "v2"]),
+                "path": drawn.choice(["/public/api/v1/offers/next/predict", "/x"]),
+                "code": drawn.choice([0, 101, 200, 200, 304, 404, 429, 500, None]),
+                "details": drawn.choice(["via_upstream", "request_rate_limited"]),
+                "bytes_in": drawn.choice([0, 7, None]),
+                "service": drawn.choice(["offers", "offers", None]),
+            }
+            for _ in range(120)
+        ]
+        said += some
+        counting.count(reader.read(b"\n".join(line(**one) for one in some)))
+    found: dict[tuple[int, Key], Cell] = {}
+    for one in said:
+        ended = round(one["at"] * 1000) * 1000 + one["us"]
+        operation = "POST /next/predict" if one["path"] != "/x" else "(other)"
+        service, status = one["service"] or "", one["code"] or 0
+        key = Key(service, "", operation if service else "", "v1", one["client"] or "", one["version"])
+        cell = found.setdefault((ended // 60_000_000 * 60, key), Cell())
+        cell.sums[REQUESTS] += 1
+        if status >= 200:
+            cell.sums[status // 100 - 1] += 1
+        cell.sums[REFUSED] += 400 <= status < 500 and one["details"] == "request_rate_limited"
+        cell.sums[BYTES_IN] += one["bytes_in"] or 0
+        cell.sums[BYTES_OUT] += 100
+        cell.sums[MICROSECONDS] += one["us"]
+        cell.durations[bucket(one["us"])] = cell.durations.get(bucket(one["us"]), 0) + 1
+    taken = counting.taken()
+    assert taken.cells == found
+    assert Batch.of(found).cells == found
+    slowest = sorted((one["us"] for one in said if one["service"]), reverse=True)[:SLOWEST]
+    kept = [one.microseconds for several in taken.slow.values() for one in several]
+    assert sorted(kept, reverse=True)[:SLOWEST] == slowest
+
+
+def test_many_paths_and_names_are_forgotten_and_counted_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in ("_KNOWN_PATHS", "_MOST_KEYS"):
+        monkeypatch.setattr(module, limit, 3)
+    monkeypatch.setattr(log_line, "MOST_NAMES", 3)
+    counting, reader = tally(), LineReader()
+    for round_ in range(3):
+        for number in range(20):
+            path = f"/public/api/v1/offers/orders/{round_}-{number}/lines"
+            counting.count(reader.read(line(method="GET", path=path, client=f"app-{number}")))
+        batch = counting.taken()
+        assert {key.client: cell.sums[REQUESTS] for (_, key), cell in batch.cells.items()} == {
+            f"app-{number}": 1 for number in range(20)
+        }
+        assert {key.operation for _, key in batch.cells} == {"GET /orders/{id}/lines"}

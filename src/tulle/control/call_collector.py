@@ -23,7 +23,7 @@ from tulle.gateway.admin import Admin
 from tulle.gateway.apis import records
 from tulle.gateway.apis.records import RecordedApi
 from tulle.gateway.envoy_values import ACCESS_LOG, ADMIN_SOCKET, API_PREFIX
-from tulle.gateway.log_line import understood
+from tulle.gateway.log_line import LineReader
 from tulle.gateway.log_place import LogReader
 from tulle.observe.calls import Calls, Place
 from tulle.observe.operations import Operations, operations_of
@@ -58,6 +58,7 @@ class CallCollector:
         self._admin = Admin(settings.state_folder, ADMIN_SOCKET)
         self._operations = Operations({}, API_PREFIX)
         self._documents: dict[tuple[str, str], list[str]] = {}  # of a version, which never changes
+        self._lines = LineReader()
         self._tally = Tally(self._operation)
         self._apis = records.Followed(workspace.database)
         self._learnt: tuple[object, object] = None, None  # of which APIs and deployments operations are known
@@ -108,7 +109,7 @@ class CallCollector:
         for piece in self._reader.pieces(place.file, place.position):
             began = time.perf_counter()
             self._keep_up()  # after it was read: whatever its lines are of is recorded by now
-            self._tally.count(understood(piece.data))
+            self._tally.count(self._lines.read(piece.data))
             place, lost = Place(piece.file, piece.position), lost or piece.lost
             if self._tally.waiting >= LINES_AT_ONCE:
                 self.calls.add(self._tally.taken(), place, lost=lost)

@@ -28,8 +28,8 @@ class AccessLog:
         self._is_known = False  # a file that is met later begins where it begins
         self._to_reopen = False
 
-    def lines(self) -> Iterator[bytes]:
-        """Whole lines that were not told yet, also of a file that was put aside meanwhile."""
+    def pieces(self) -> Iterator[bytes]:
+        """Whole lines that were not told yet, many at once, also of a file that was put aside meanwhile."""
         while self._open is not None or self._found():
             # Looked at before reading: when there is another file by now, nobody writes to this one any more.
             is_over = self._is_put_aside()
@@ -97,4 +97,4 @@ class AccessLog:
                 self._open.seek(before)
                 return
             self._open.seek(before + whole)
-            yield from chunk[:whole].splitlines()
+            yield chunk[:whole]

@@ -6,12 +6,12 @@ that its issuer gave, and is nobody of ours. Knows nothing of who may call.
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
+import numpy as np
 from sqlalchemy import func, insert, select, update
 
 from tulle.config import Settings
@@ -20,7 +20,7 @@ from tulle.gateway.admin import Admin
 from tulle.gateway.envoy_access import BY_CONTRACT
 from tulle.gateway.envoy_values import ACCESS_LOG, ADMIN_SOCKET
 from tulle.gateway.guesses import Guesses
-from tulle.gateway.log_line import line_of
+from tulle.gateway.log_line import LineReader, Lines, Name
 from tulle.state.db import Database, in_turn
 from tulle.state.tables import last_used as table
 
@@ -29,7 +29,8 @@ EVERY_SECONDS: Final = 5.0
 EXACT_SECONDS: Final = 30.0  # who calls all the time is not written down all the time
 WRONG_SECRET: Final = "invalid_credential_for_basic_auth"  # noqa: S105  why, in Envoy's words
 _AT_ONCE: Final = 1000  # clients in a query; of more, all are read
-_REFUSED: Final = frozenset({401, 403})
+_UNKNOWN: Final = 401
+_REFUSED: Final = frozenset({_UNKNOWN, 403})
 
 Caller = tuple[str, str, str]  # client id, service, environment
 
@@ -42,6 +43,11 @@ class LastUsed:
         self._log = AccessLog(settings.state_folder / ACCESS_LOG)
         self._admin = Admin(settings.state_folder, ADMIN_SOCKET)
         self._written: dict[Caller, float] = {}
+        self._news: dict[Caller, float] = {}
+        self._lines = LineReader()
+        self._names: Sequence[Name] = ()
+        self._callers: list[Caller | None] = []  # of each name
+        self._wrong: list[int] = []  # numbers of names
         self._guesses = Guesses(settings, database)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="last-used", daemon=True)
@@ -68,26 +74,42 @@ class LastUsed:
 
     def look(self) -> None:
         """Read what is new in the log and write down who called."""
-        seen: dict[Caller, str] = {}
-        for line in self._log.lines():
-            one = line_of(line)
-            if one is None:
-                continue
-            if one.code == 401 and one.address and one.details == WRONG_SECRET:
-                self._guesses.note(one.address, dt.datetime.fromisoformat(one.time).timestamp())
-            client = one.who
-            if one.access == BY_CONTRACT and client and one.service and one.code not in _REFUSED:
-                caller = (client, one.service, one.environment or "")
-                seen[caller] = max(seen.get(caller, ""), one.time)
-        found = {caller: dt.datetime.fromisoformat(time).timestamp() for caller, time in seen.items()}
-        news = {
+        for data in self._log.pieces():
+            self.see(self._lines.read(data))
+
+    def see(self, told: Lines) -> None:
+        """Write down who called, and who tried secrets. Each line is to be seen once."""
+        self._learn(told.names)
+        for place in np.flatnonzero(np.isin(told.which, self._wrong)).tolist() if self._wrong else ():
+            if address := told.lines[place].address:
+                self._guesses.note(address, int(told.begun[place]) / 1e6)
+        last = np.zeros(len(told.names), np.int64)  # when the last request of each name came
+        np.maximum.at(last, told.which, told.begun)
+        latest: dict[Caller, float] = {}
+        for which in np.flatnonzero(last).tolist():
+            if (caller := self._callers[which]) is not None:
+                latest[caller] = max(latest.get(caller, 0.0), int(last[which]) / 1e6)
+        self._news |= {
             caller: at
-            for caller, at in found.items()
+            for caller, at in latest.items()
             if at >= self._written.get(caller, float("-inf")) + EXACT_SECONDS
         }
-        if news:
-            note(self._database, news)
-            self._written |= news
+        if self._news:  # what cannot be written is written with what comes next
+            note(self._database, self._news)
+            self._written |= self._news
+            self._news = {}
+
+    def _learn(self, names: Sequence[Name]) -> None:
+        """Whom each name tells to have called, and which tell of a wrong secret."""
+        if self._names is not names:
+            self._names, self._callers, self._wrong = names, [], []
+        for number in range(len(self._callers), len(names)):
+            name = names[number]
+            if name.code == _UNKNOWN and name.details == WRONG_SECRET:
+                self._wrong.append(number)
+            is_caller = name.access == BY_CONTRACT and name.client and name.service
+            is_let_in = is_caller and name.code not in _REFUSED
+            self._callers.append((name.client, name.service, name.environment) if is_let_in else None)
 
 
 def note(database: Database, seen: Mapping[Caller, float]) -> None:

@@ -15,13 +15,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import add
+from itertools import repeat
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+import numpy as np
+
+from tulle.observe.batch import SLOWEST, Batch, Cells, Key, Kind, Numbers
 from tulle.observe.calls_file import COLUMNS, connected, empty, explaining, opened
-from tulle.observe.durations import packed
-from tulle.observe.tally import SLOWEST, Batch, Cell, Key, Kind
 
 FILE: Final = "calls.db"  # relative to .tulle/
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -32,10 +33,13 @@ CLIENTS_A_MINUTE: Final = 100  # of a service, told apart; more in an hour
 CLIENTS_KEPT: Final = 500  # of a service in an hour or day that is over: those that asked most
 WHOLE, BY_CLIENT = 0, 1  # families of keys: all clients in one, and each apart
 
+_LONGEST: Final = 1024  # bytes of durations that are put after one another before they are added up
 _SUMS_ADDED: Final = ", ".join(f"{name} = {name} + excluded.{name}" for name in COLUMNS)
 _ADD_CELL: Final = (
     f"INSERT INTO cells VALUES ({', '.join('?' * (4 + len(COLUMNS)))}) "  # noqa: S608  names are ours
-    f"ON CONFLICT DO UPDATE SET {_SUMS_ADDED}, durations = added(durations, excluded.durations)"
+    f"ON CONFLICT DO UPDATE SET {_SUMS_ADDED}, durations = "
+    f"CASE WHEN length(durations) + length(excluded.durations) <= {_LONGEST} "
+    "THEN CAST(durations || excluded.durations AS BLOB) ELSE added(durations, excluded.durations) END"
 )
 _ADD_TOTAL: Final = (
     f"INSERT INTO totals VALUES ({', '.join('?' * (6 + len(COLUMNS)))}) "  # noqa: S608  names are ours
@@ -99,42 +103,62 @@ class Calls:
 
     def _add(self, cx: sqlite3.Connection, batch: Batch) -> None:
         # Each width is made of the one before it, and all clients together of each: a request's part is added twice.
-        minutes, hours, whole = _Sums(), _Sums(), _Sums()
-        for (minute, key), cell in batch.cells.items():
-            client = key.client or "(unknown)"
-            apart = self._key(cx, BY_CLIENT, key._replace(client=client))
-            hours.add((apart, minute // HOUR * HOUR), cell)
-            if not self._is_told_apart(minute, key.service, key.environment, client):
-                apart = self._key(cx, BY_CLIENT, key._replace(client=OTHERS))
-            minutes.add((apart, minute), cell)
-            whole.add((self._key(cx, WHOLE, key._replace(client="")), minute), cell)
-        whole_hours = whole.wider(HOUR)
-        written = (
-            (MINUTE, minutes), (HOUR, hours), (DAY, hours.wider(DAY)),
-            (MINUTE, whole), (HOUR, whole_hours), (DAY, whole_hours.wider(DAY)),
-        )  # fmt: skip
-        for width, sums in written:
-            cx.executemany(
-                _ADD_CELL,
-                [
-                    (width, *where, *cell.sums, packed(cell.durations))
-                    for where, cell in sorted(sums.cells.items(), key=lambda one: one[0])
-                ],
-            )
-        self._add_totals(cx, batch)
+        told = batch.counted
+        if len(told.name):
+            apart, among, whole = self._ids(cx, batch)
+            hours = told.put_together(apart, told.at // HOUR * HOUR)
+            self._write(cx, MINUTE, told.put_together(among, told.at))
+            self._write(cx, HOUR, hours)
+            self._write(cx, DAY, _wider(hours, DAY))
+            minutes = told.put_together(whole, told.at)
+            for width in WIDTHS:
+                minutes = _wider(minutes, width)
+                self._write(cx, width, minutes)
+            self._add_totals(cx, batch)
         self._add_kinds(cx, batch)
         self._add_slow(cx, batch)
 
+    def _ids(self, cx: sqlite3.Connection, batch: Batch) -> tuple[Numbers, Numbers, Numbers]:
+        """Of each cell the keys of its client, of it or the others as minutes tell them apart, and of all clients."""
+        told = batch.counted
+        apart, among, whole = (np.zeros(len(told.name), np.int64) for _ in range(3))
+        last, key, client = -1, Key("", "", "", "", ""), ""
+        for place, (name, minute) in enumerate(zip(told.name.tolist(), told.at.tolist(), strict=True)):
+            if name != last:  # they are in the order of names
+                last, key = name, batch.keys[name]
+                client = key.client or "(unknown)"
+                of_client = self._key(cx, BY_CLIENT, key._replace(client=client))
+                of_all = self._key(cx, WHOLE, key._replace(client=""))
+            apart[place], whole[place] = of_client, of_all
+            among[place] = (
+                of_client
+                if self._is_told_apart(minute, key.service, key.environment, client)
+                else self._key(cx, BY_CLIENT, key._replace(client=OTHERS))
+            )
+        return apart, among, whole
+
+    def _write(self, cx: sqlite3.Connection, width: int, cells: Cells) -> None:
+        names, times, sums = cells.name.tolist(), cells.at.tolist(), cells.sums.T.tolist()
+        cx.executemany(_ADD_CELL, zip(repeat(width), names, times, *sums, cells.packed(), strict=False))
+
     def _add_totals(self, cx: sqlite3.Connection, batch: Batch) -> None:
-        totals, latest = _Sums(), 0
-        for (minute, key), cell in batch.cells.items():
-            totals.add((key.service, key.environment, key.generation, key.version), cell)
-            latest = max(latest, minute)
+        told = batch.counted
+        names: dict[tuple[str, str, str, str], int] = {}
+        of_key = {
+            number: names.setdefault((key.service, key.environment, key.generation, key.version), len(names))
+            for number in np.unique(told.name).tolist()
+            for key in [batch.keys[number]]
+        }
+        of_cell = np.array([of_key[number] for number in told.name.tolist()], np.int64)
+        totals = told.put_together(of_cell, np.zeros(len(of_cell), np.int64))
+        latest = int(told.at.max())
         cx.executemany(
             _ADD_TOTAL,
             [
-                (*name, latest, *cell.sums, packed(cell.durations), version)
-                for (*name, version), cell in totals.cells.items()
+                (*name, latest, *sums, durations, version)
+                for (*name, version), sums, durations in zip(
+                    names, totals.sums.tolist(), totals.packed(), strict=True
+                )
             ],
         )
 
@@ -225,7 +249,13 @@ class Calls:
                     cx.execute(f"DELETE FROM {name} WHERE at < ?", (int(now) - (days + 1) * DAY,))  # noqa: S608  ours
                 for width in (HOUR, DAY):
                     for back in (1, 2, 3):  # times that are over; again, for what came late
-                        self._fold(cx, width, int(now) // width * width - back * width)
+                        over = int(now) // width * width - back * width
+                        self._fold(cx, width, over)
+                        cx.execute(
+                            "UPDATE cells SET durations = together(durations) WHERE width = ? AND at = ? "
+                            "AND durations != together(durations)",
+                            (width, over),
+                        )
             self._shrink(most_bytes)
             with self._transaction() as cx:
                 cx.execute("DELETE FROM keys WHERE id NOT IN (SELECT DISTINCT key FROM cells)")
@@ -342,30 +372,6 @@ class Calls:
         return self._writer
 
 
-class _Sums:
-    """Cells added up by name. One that is alone is taken as it is, and copied when another comes."""
-
-    def __init__(self) -> None:
-        self.cells: dict[Any, Cell] = {}
-        self._own: set[Any] = set()
-
-    def add(self, name: Any, cell: Cell) -> None:
-        """Add a cell."""
-        found = self.cells.get(name)
-        if found is None:
-            self.cells[name] = cell
-            return
-        if name not in self._own:
-            found = self.cells[name] = Cell(list(found.sums), dict(found.durations))
-            self._own.add(name)
-        found.sums = list(map(add, found.sums, cell.sums))
-        durations = found.durations
-        for number, count in cell.durations.items():
-            durations[number] = durations.get(number, 0) + count
-
-    def wider(self, width: int) -> _Sums:
-        """The same by key and a longer time."""
-        made = _Sums()
-        for (key, at), cell in self.cells.items():
-            made.add((key, at // width * width), cell)
-        return made
+def _wider(cells: Cells, width: int) -> Cells:
+    """The same by key and a longer time."""
+    return cells.put_together(cells.name, cells.at // width * width)

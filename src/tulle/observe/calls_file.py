@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tulle.errors import Broken, LimitExceeded, Unavailable
-from tulle.observe.durations import added
+from tulle.observe.durations import added, together
 
 COLUMNS: Final = (
     "requests", "c2", "c3", "c4", "c5", "refused", "bytes_in", "bytes_out", "microseconds",
@@ -77,6 +77,7 @@ def opened(file: Path) -> sqlite3.Connection:
         cx.execute("PRAGMA synchronous = NORMAL")
         cx.execute("PRAGMA cache_size = -32000")  # kB: with less, a batch of many clients reads pages again
         cx.create_function("added", 2, added, deterministic=True)
+        cx.create_function("together", 1, together, deterministic=True)
         _bring_up(cx)
         cx.executescript(_SCHEMA)
     return cx

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -31,6 +32,12 @@ def bucket(microseconds: int) -> int:
     return min(found, _LAST)
 
 
+def buckets(microseconds: Counts) -> Counts:
+    """The numbers of the buckets of many durations."""
+    found = (np.log(np.maximum(microseconds, 1)) * _PER + 0.5).astype(np.int64)
+    return np.where(microseconds < 2, 0, np.minimum(found, _LAST))
+
+
 def middle(number: int) -> int:
     """What a bucket stands for, in microseconds."""
     return round(APART**number)
@@ -42,7 +49,7 @@ def upper(number: int) -> float:
 
 
 def packed(counts: Mapping[int, int]) -> bytes:
-    """Counts by bucket as bytes: pairs of bucket and count, four bytes each."""
+    """Counts by bucket as bytes: pairs of bucket and count, four bytes each. Several may follow one another."""
     flat = array("I")
     for number in sorted(counts):
         flat.append(number)
@@ -52,19 +59,34 @@ def packed(counts: Mapping[int, int]) -> bytes:
 
 def unpacked(data: bytes) -> dict[int, int]:
     """The counts again."""
-    flat = array("I")
-    flat.frombytes(data)
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+    flat = array("I", data)
+    numbers, counts = flat[::2], flat[1::2]
+    found = dict(zip(numbers, counts, strict=True))
+    if len(found) < len(numbers):  # of several that were put after one another
+        found = dict.fromkeys(found, 0)
+        for number, count in zip(numbers, counts, strict=True):
+            found[number] += count
+    return found
 
 
 def added(one: bytes | None, other: bytes | None) -> bytes:
     """Two packed counts as one."""
     if not one or not other:
         return one or other or b""
+    if len(one) < len(other):
+        one, other = other, one
     counts = unpacked(one)
     for number, count in unpacked(other).items():
         counts[number] = counts.get(number, 0) + count
-    return packed(counts)
+    try:
+        return array("I", chain.from_iterable(counts.items())).tobytes()  # quick: it is asked of each row
+    except OverflowError:
+        return packed(counts)
+
+
+def together(data: bytes) -> bytes:
+    """Packed counts that were put after one another, each bucket once."""
+    return packed(unpacked(data))
 
 
 def table(packs: Sequence[bytes], places: Sequence[int] | NDArray[Any], rows: int) -> Counts:

@@ -1,97 +1,61 @@
-"""The gateway's access log, counted: a line a request in, counts by minute and what a request was out.
+"""The gateway's access log, counted: lines in, counts by minute and what a request was out.
 
 A request counts for the minute in which it was answered. Counts are kept apart by service, environment, operation,
 generation, client and version; operations are templates that somebody else finds, never paths as callers write them.
-Costs some microseconds a line, all of it after the request. Knows no file and no store.
+Costs two or three microseconds a line, all of it after the request: what many lines have in common is looked at once,
+and the rest is added up as arrays. Knows no file and no store.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from operator import attrgetter
+from typing import Final
 
-from tulle.gateway.log_line import Line, Lines
-from tulle.observe.durations import bucket
+import numpy as np
+from numpy.typing import NDArray
+
+from tulle.gateway.log_line import Line, Lines, Name, Numbers
+from tulle.observe.batch import SLOWEST, Batch, Key, Kind, Requests, Slow
+from tulle.observe.durations import buckets
 from tulle.observe.violations import MOCK_REASON, is_violation, kind_of
 
 OTHER: Final = "(other)"  # an operation that no document tells of
 MOCK: Final = "(mock)"  # in place of a generation: the gateway answers by examples
-SLOWEST: Final = 5  # requests kept of a service and hour
 _KNOWN_PATHS: Final = 20_000  # remembered; a longer path than the next is not
 _LONGEST_PATH: Final = 200
 _MOST_KINDS: Final = 100  # words for errors; there are some thirty
 _LONGEST_NAME: Final = 200
+_MOST_KEYS: Final = 50_000  # remembered
 # Ways in by which nobody has a name but our own applications and keys; lines without one are of no service.
-_OUR_NAMES: Final = frozenset({None, "", "contract", "public"})
-# Places in a cell.
-REQUESTS, C2, C3, C4, C5, REFUSED, BYTES_IN, BYTES_OUT, MICROSECONDS, SUMS = range(10)
+_OUR_NAMES: Final = frozenset({"", "contract", "public"})
+_MINUTE, _HOUR, _SECOND = 60, 3600, 1_000_000
+_ASKED: Final[Callable[[Line], tuple[str | None, str | None, str | None]]] = attrgetter(
+    "service", "method", "path"
+)
+_SIZES: Final = ("bytes_in", "bytes_out")
+_APART: Final = 1 << 31  # two numbers are told in one by it
 
 Operations = Callable[[str, str, str], str]  # service, method, path → operation
 
 
-class Key(NamedTuple):
-    """Of what a count is; an empty service is none, an empty client nobody who is known.
+@dataclass(slots=True)
+class _Names:
+    """What is known of each name.
 
-    `version` is that of an API, empty of a service at its own address.
+    `status` is the place of its class of statuses in sums (0: none), `site` that of its service and environment in
+    `sites`, `kinds` why the gateway answered itself, and `refused` whether that is a violation.
     """
 
-    service: str
-    environment: str
-    operation: str
-    generation: str
-    client: str
-    version: str = ""
-
-
-class Kind(NamedTuple):
-    """Of which requests a number is that the gateway answered itself, in one minute, and by which word.
-
-    `refused`: it is a violation of a policy; else something behind the gateway did not answer.
-    """
-
-    minute: int
-    service: str
-    environment: str
-    version: str
-    generation: str
-    kind: str
-    refused: bool
-
-
-class Slow(NamedTuple):
-    """A request that took long; `at` is when it was answered, in seconds since the epoch."""
-
-    microseconds: int
-    request_id: str
-    at: float
-    operation: str
-    status: int
-    client: str
-    generation: str
-    version: str
-
-
-@dataclass(slots=True)
-class Cell:
-    """What was counted: `sums` in the order of the places above, `durations` by bucket."""
-
-    sums: list[int] = field(default_factory=lambda: [0] * SUMS)
-    durations: dict[int, int] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Batch:
-    """What was counted of some lines. Times are the beginnings of minutes and hours."""
-
-    cells: dict[tuple[int, Key], Cell] = field(default_factory=dict)
-    kinds: dict[Kind, int] = field(default_factory=dict)
-    slow: dict[tuple[int, str, str], list[Slow]] = field(default_factory=dict)  # hour, service, environment
-    lines: int = 0
-    unread: int = 0
-    latest: float = 0.0  # when the last request was answered
+    names: Sequence[Name] = ()
+    kinds: list[str] = field(default_factory=list)
+    sites: dict[tuple[str, str], int] = field(default_factory=dict)
+    site: Numbers = field(default_factory=lambda: np.zeros(0, np.int64))
+    status: Numbers = field(default_factory=lambda: np.zeros(0, np.int64))
+    refused: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    has_kind: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
 
 class Tally:
@@ -99,9 +63,15 @@ class Tally:
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
-        self._minutes: dict[str, int] = {}
-        self._known: dict[tuple[str, str, str], str] = {}
+        self._known: dict[tuple[str | None, ...], int] = {}  # what was asked → the number of its operation
+        self._templates: dict[str, int] = {"": 0}
         self._kinds: set[str] = set()
+        self._of_names = _Names()
+        self._keys: list[Key] = []
+        self._numbers: dict[Key, int] = {}
+        self._of_asked: dict[int, int] = {}  # name and operation → the number of their key
+        self._slow = _Slowest()
+        self._parts: list[Requests] = []
         self._batch = Batch()
 
     @property
@@ -111,115 +81,196 @@ class Tally:
 
     def taken(self) -> Batch:
         """What was counted since the last time."""
-        taken, self._batch = self._batch, Batch()
-        return taken
+        batch, self._batch = self._batch, Batch()
+        if self._parts:
+            batch.keys, batch.counted = self._keys, Requests.of(self._parts).counted()
+        batch.slow = self._slow.kept
+        self._parts, self._slow = [], _Slowest()
+        if len(self._keys) > _MOST_KEYS:
+            self._keys, self._numbers, self._of_asked = [], {}, {}
+        return batch
 
     def forget_operations(self) -> None:
         """Ask anew which operation a path is."""
         self._known.clear()
 
     def count(self, told: Lines) -> None:
-        """Count lines; one whose time is none is unread, like those that are no lines."""
+        """Count lines."""
         batch = self._batch
         batch.lines += len(told.lines) + told.unread
         batch.unread += told.unread
-        for line in told.lines:
-            try:
-                self._add(batch, line)
-            except ValueError:
-                batch.unread += 1
-
-    def _add(self, batch: Batch, line: Line) -> None:
-        micros = line.microseconds
-        time = line.time
-        begun = self._minutes.get(time[:16])
-        if begun is None:
-            begun = self._minute(time)
-        # when it was answered
-        into = int(time[17:19]) * 1_000_000 + int(time[20:23]) * 1000 + micros
-        minute = begun + into // 60_000_000 * 60
-        service, environment = line.service or "", line.environment or ""
-        key = Key(
-            service,
-            environment,
-            self._operation(service, line.method or "", line.path or "") if service else "",
-            line.generation or "" if line.reason != MOCK_REASON else MOCK,
-            _client(line),
-            line.version or "",
-        )
-        cell = batch.cells.get((minute, key))
-        if cell is None:
-            cell = batch.cells[minute, key] = Cell()
-        sums, status = cell.sums, line.code or 0
-        sums[REQUESTS] += 1
-        if 200 <= status < 600:
-            sums[status // 100 - 1] += 1
-        sums[BYTES_IN] += line.bytes_in or 0
-        sums[BYTES_OUT] += line.bytes_out or 0
-        sums[MICROSECONDS] += micros
-        number = bucket(micros)
-        cell.durations[number] = cell.durations.get(number, 0) + 1
-        if not 200 <= status < 400:
-            self._kind(batch, minute, key, status, line)
-        at = begun + into / 1e6
-        batch.latest = max(batch.latest, at)
-        if service:
-            _keep_slow(batch, minute, key, micros, at, status, line.request_id or "")
-
-    def _kind(self, batch: Batch, minute: int, key: Key, status: int, line: Line) -> None:
-        kind = kind_of(status, line.details, line.reason, line.access, line.error)
-        if not kind:
+        if not told.lines:
             return
-        if kind not in self._kinds:
+        self._learn(told.names)
+        ended = told.begun + told.took
+        minutes = ended // (_MINUTE * _SECOND) * _MINUTE
+        keys = self._keys_of(told)
+        known = self._of_names
+        into, out = (
+            np.array([size or 0 for size in map(attrgetter(name), told.lines)], np.int64) for name in _SIZES
+        )
+        self._parts.append(
+            Requests(
+                keys,
+                minutes,
+                known.status[told.which],
+                known.refused[told.which],
+                into,
+                out,
+                told.took,
+                buckets(told.took),
+            )
+        )
+        self._add_kinds(batch, told, minutes)
+        batch.latest = max(batch.latest, float(ended.max()) / _SECOND)
+        sites = known.site[told.which]
+        self._slow.look(told, ended, sites, [*known.sites], keys, self._keys)
+
+    def _learn(self, names: Sequence[Name]) -> None:
+        known = self._of_names
+        if known.names is not names:
+            known = self._of_names = _Names(names)
+            self._of_asked.clear()
+        fresh = names[len(known.kinds) :]
+        if not fresh:
+            return
+        kinds = [*map(self._kind, fresh)]
+        known.kinds += kinds
+        status = np.array([name.code for name in fresh], np.int64)
+        places = np.where((status >= 200) & (status < 600), status // 100 - 1, 0)
+        refused = [is_violation(name.code, kind) for name, kind in zip(fresh, kinds, strict=True)]
+        sites = [known.sites.setdefault((name.service, name.environment), len(known.sites)) for name in fresh]
+        known.status = np.append(known.status, places)
+        known.site = np.append(known.site, np.array(sites, np.int64))
+        known.refused = np.append(known.refused, np.array(refused, np.bool_))
+        known.has_kind = np.append(known.has_kind, np.array([kind != "" for kind in kinds], np.bool_))
+
+    def _kind(self, name: Name) -> str:
+        if 200 <= name.code < 400:
+            return ""
+        said = (one or None for one in (name.details, name.reason, name.access, name.error))
+        kind = kind_of(name.code, *said)
+        if kind and kind not in self._kinds:
             if len(self._kinds) >= _MOST_KINDS:
                 kind = "GatewayError"
             self._kinds.add(kind)
-        refused = is_violation(status, kind)
-        if refused:
-            batch.cells[minute, key].sums[REFUSED] += 1
-        what = Kind(minute, key.service, key.environment, key.version, key.generation, kind, refused)
-        batch.kinds[what] = batch.kinds.get(what, 0) + 1
+        return kind
 
-    def _minute(self, time: str) -> int:
-        """The beginning of a minute written as `2026-03-01T10:00:…Z`; ValueError for what is none."""
-        found = int(dt.datetime.fromisoformat(time[:16] + ":00+00:00").timestamp())
-        if len(self._minutes) > 1000:
-            self._minutes.clear()
-        self._minutes[time[:16]] = found
-        return found
+    def _keys_of(self, told: Lines) -> Numbers:
+        """The number of each line's key."""
+        asked = [*map(_ASKED, told.lines)]
+        operations = [*map(self._known.get, asked)]
+        if None in operations:
+            operations = [
+                self._operation(*said) if number is None else number
+                for number, said in zip(operations, asked, strict=True)
+            ]
+        pairs, places = np.unique(told.which * _APART + np.array(operations, np.int64), return_inverse=True)
+        found = [*map(self._of_asked.get, pairs.tolist())]
+        if None in found:
+            templates = [*self._templates]
+            for place, pair in enumerate(pairs.tolist()):
+                if found[place] is None:
+                    name = told.names[pair // _APART]
+                    found[place] = self._of_asked[pair] = self._key(name, templates[pair % _APART])
+        return np.array(found, np.int64)[places]
 
-    def _operation(self, service: str, method: str, path: str) -> str:
+    def _key(self, name: Name, operation: str) -> int:
+        generation = MOCK if name.reason == MOCK_REASON else name.generation
+        key = Key(name.service, name.environment, operation, generation, _client(name), name.version)
+        number = self._numbers.setdefault(key, len(self._keys))
+        if number == len(self._keys):
+            self._keys.append(key)
+        return number
+
+    def _operation(self, service: str | None, method: str | None, path: str | None) -> int:
         asked = (service, method, path)
         found = self._known.get(asked)
         if found is None:
-            found = self._operations(service, method, path) or OTHER
-            if len(path) <= _LONGEST_PATH:
+            said = (self._operations(service, method or "", path or "") or OTHER) if service else ""
+            found = self._templates.setdefault(said, len(self._templates))
+            if len(path or "") <= _LONGEST_PATH:
                 if len(self._known) >= _KNOWN_PATHS:
                     self._known.clear()
                 self._known[asked] = found
         return found
 
+    def _add_kinds(self, batch: Batch, told: Lines, minutes: Numbers) -> None:
+        known = self._of_names
+        has_kind = known.has_kind[told.which]
+        if not has_kind.any():
+            return
+        for (minute, which), number in _counted(minutes[has_kind], told.which[has_kind]):
+            name, kind = told.names[which], known.kinds[which]
+            generation = MOCK if name.reason == MOCK_REASON else name.generation
+            place = (minute, name.service, name.environment, name.version, generation)
+            what = Kind(*place, kind, is_violation(name.code, kind))
+            batch.kinds[what] = batch.kinds.get(what, 0) + number
 
-def _client(line: Line) -> str:
+
+class _Slowest:
+    """The slowest requests of each service and hour."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[int, str, str], list[Slow]] = {}
+
+    def look(
+        self,
+        told: Lines,
+        ended: Numbers,
+        site: Numbers,
+        sites: Sequence[tuple[str, str]],
+        key: Numbers,
+        keys: Sequence[Key],
+    ) -> None:
+        """Keep what is slower than what is kept; `site` and `key` are the places in `sites` and `keys` of each line."""
+        hours = ended // (_HOUR * _SECOND) * _HOUR
+        pairs, places = np.unique(hours * _APART + site, return_inverse=True)
+        floors = [self._floor(pair // _APART, *sites[pair % _APART]) for pair in pairs.tolist()]
+        slower = np.flatnonzero(told.took > np.array(floors, np.float64)[places])
+        # The slowest first, so that what follows is seldom kept.
+        for place in slower[np.argsort(-told.took[slower], kind="stable")].tolist():
+            self._keep(told, place, int(ended[place]), keys[key[place]])
+
+    def _floor(self, hour: int, service: str, environment: str) -> float:
+        """What is kept takes longer."""
+        if not service:
+            return float("inf")
+        kept = self.kept.get((hour, service, environment))
+        return -1.0 if kept is None or len(kept) < SLOWEST else kept[0].microseconds
+
+    def _keep(self, told: Lines, place: int, ended: int, key: Key) -> None:
+        micros, line = int(told.took[place]), told.lines[place]
+        where = (ended // (_HOUR * _SECOND) * _HOUR, key.service, key.environment)
+        kept = self.kept.setdefault(where, [])
+        if len(kept) >= SLOWEST and micros <= kept[0].microseconds:
+            return
+        one = Slow(
+            micros,
+            (line.request_id or "")[:100],
+            ended / _SECOND,
+            key.operation,
+            line.code or 0,
+            key.client,
+            key.generation,
+            key.version,
+        )
+        if len(kept) < SLOWEST:
+            heapq.heappush(kept, one)
+        else:
+            heapq.heapreplace(kept, one)
+
+
+def _counted(one: Numbers, other: Numbers) -> Iterator[tuple[tuple[int, int], int]]:
+    """Pairs of numbers, and how many there are of each."""
+    pairs, counts = np.unique(one * _APART + other, return_counts=True)
+    for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
+        yield divmod(pair, _APART), count
+
+
+def _client(name: Name) -> str:
     """Who called; whom an issuer, a directory or a list of users names is not an application of that name."""
-    client = line.who
-    if not client:
+    if not name.client:
         return ""
-    client = client[:_LONGEST_NAME]
-    return client if line.access in _OUR_NAMES else f"{line.access}:{client}"
-
-
-def _keep_slow(
-    batch: Batch, minute: int, key: Key, micros: int, at: float, status: int, request_id: str
-) -> None:
-    place = (minute // 3600 * 3600, key.service, key.environment)
-    kept = batch.slow.get(place)
-    if kept is None:
-        kept = batch.slow[place] = []
-    elif len(kept) >= SLOWEST and micros <= kept[0].microseconds:
-        return
-    one = Slow(micros, request_id[:100], at, key.operation, status, key.client, key.generation, key.version)
-    if len(kept) < SLOWEST:
-        heapq.heappush(kept, one)
-    else:
-        heapq.heapreplace(kept, one)
+    client = name.client[:_LONGEST_NAME]
+    return client if name.access in _OUR_NAMES else f"{name.access}:{client}"
