@@ -18,6 +18,7 @@ from tulle.control import api_policies, apis
 from tulle.control.apply import apply_plan
 from tulle.errors import Invalid, NotFound
 from tulle.gateway.apis import records
+from tulle.gateway.versions import pin as versions_pin
 
 V1 = "/apis/orders/versions/v1/policies"
 LIST = [{"policy": "compression"}, {"policy": "body-limit", "max_bytes": 100, "environments": ["test"]}]
@@ -109,6 +110,17 @@ def test_what_could_not_hold_there_is_not_set(bazaar: Bazaar) -> None:
     assert by_hand(bazaar) == set()
     told = tulle(bazaar, "policies", "orders", "v1", "--set", "-", typed="- [1", fails=True)
     assert "what was piped in is not valid" in told
+
+
+def test_what_waits_for_a_pinned_gateway_is_told(bazaar: Bazaar) -> None:
+    versions_pin.put(bazaar.workspace.database, 1, [], reason="calm", by="ann")
+    try:
+        told = tulle(bazaar, "policies", "orders", "v1", "--set", "-", typed=json.dumps(LIST))
+        assert "rolled back to version 1 by ann: calm" in told
+        assert "what is set waits for `tulle gateway resume`" in told
+    finally:
+        versions_pin.take_back(bazaar.workspace.database)
+    assert "resume" not in tulle(bazaar, "policies", "orders", "v1", "--reset")
 
 
 def test_secrets_are_carried_out_and_not_shown(bazaar: Bazaar) -> None:

@@ -210,6 +210,8 @@ def _tell(counted: Counted) -> None:
     assert "no forecast" in counted.run("forecast", "calc")
     assert "did you mean 'calc'?" in counted.run("forecast", "cal", code=1)
     assert "there is no environment 'nowhere'" in counted.run("show", "--environment", "nowhere", code=1)
+    for command in ("show", "clients"):
+        assert "there is no API 'calcc'" in counted.run(command, "calcc", code=1)
 
 
 def test_services_that_nobody_asks_are_proposed_for_their_end(counted: Counted) -> None:

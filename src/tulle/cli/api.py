@@ -293,7 +293,7 @@ def deprecate(
     """Tell every caller of VERSION of API NAME that it ends, in the headers deprecation, sunset and link."""
     if sunset is not None:
         try:
-            dt.date.fromisoformat(sunset)
+            sunset = dt.date.fromisoformat(sunset).isoformat()
         except ValueError:
             raise Invalid(f"'{sunset}' is no date", hint="write it as 2027-03-31") from None
     found = _with(mesh, key, lambda apis: apis.deprecate(name, version, sunset=sunset, successor=successor))

@@ -9,7 +9,7 @@ import click
 
 from tulle.cli.environment import OPTION_KEY
 from tulle.cli.policy import read_file, tell_policies
-from tulle.cli.terminal import OPTION_JSON, emit
+from tulle.cli.terminal import OPTION_JSON, emit, mark
 from tulle.errors import Invalid
 from tulle.sdk.apis import ApiClient
 
@@ -54,7 +54,11 @@ def policies(
         emit(found)
         return
     tell_policies(found, f"{name} {version} in {found['environment']}, {_said(found)}")
-    if not found.get("in_force", True) and not found["fault"]:
+    if found.get("waits_for_resume"):
+        click.echo(
+            f"  {mark('warn')} {found['waits_for_resume']}; what is set waits for `tulle gateway resume`"
+        )
+    elif not found.get("in_force", True) and not found["fault"]:
         click.echo("  in force as soon as the gateway follows (`tulle status`)")
 
 

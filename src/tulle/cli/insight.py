@@ -6,12 +6,15 @@ import datetime as dt
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tulle.cli.insight_watch import watch
 from tulle.cli.terminal import OPTION_JSON, emit, table
+
+if TYPE_CHECKING:
+    from tulle.sdk.client import Client
 
 _SPAN = click.option(
     "--span",
@@ -55,6 +58,7 @@ def show(mesh: Path | None, /, service: str, *, by: str | None, as_json: bool, *
     by = by or ("operation" if service else "api")
     with mesh_client(mesh) as client:
         found = InsightClient(client).told(by=by, service=service, points=as_json, **which)
+        _demand_there(client, service, found)
     if as_json:
         emit(found)
         return
@@ -81,6 +85,7 @@ def clients(mesh: Path | None, /, service: str, *, as_json: bool, **which: Any) 
 
     with mesh_client(mesh) as client:
         found = InsightClient(client).told(by="client", service=service, points=False, **which)
+        _demand_there(client, service, found)
     if as_json:
         emit(found)
         return
@@ -296,6 +301,14 @@ def _size(number: float) -> str:
             return f"{number:.3g} {unit}"
         number /= 1000
     raise AssertionError(number)
+
+
+def _demand_there(client: Client, service: str, found: Mapping[str, Any]) -> None:
+    """Of what was asked nothing: whether there is such a service or API at all. NotFound with the nearest name."""
+    from tulle.sdk.apis import ApiClient
+
+    if service and not found["series"]:
+        ApiClient(client).api(service)
 
 
 def _tell_counted(until: float | None) -> None:

@@ -114,7 +114,9 @@ def tell_policies(found: dict[str, Any], of: str) -> None:
 
 
 def _sentence(policy: dict[str, Any]) -> str:
-    settings = [f"{name}: {_short(value)}" for name, value in policy.items() if name != "policy"]
+    settings = [
+        f"{name}: {_short(value)}" for name, value in policy.items() if name != "policy" and value is not None
+    ]
     return f"{policy['policy']} ({', '.join(settings)})" if settings else str(policy["policy"])
 
 

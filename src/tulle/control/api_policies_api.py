@@ -19,6 +19,7 @@ from tulle.control.apis_api import Guard
 from tulle.control.asking import AskedBy
 from tulle.control.service_policies_api import PoliciesBody
 from tulle.control.workspace import Workspace
+from tulle.gateway.versions.pin import pin_of
 from tulle.lake.access import Access
 
 Environment = Annotated[str | None, Query(max_length=63)]
@@ -32,7 +33,9 @@ def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> 
     def changed(found: ApiPolicies) -> dict[str, Any]:
         is_published = settle()  # only then is it known whether the gateway takes it
         plain = api_policies.as_plain(workspace.settings, found)
-        return {**plain, "in_force": is_published and plain["fault"] is None}
+        pin = pin_of(workspace.database)
+        is_taken = is_published and plain["fault"] is None and pin is None
+        return {**plain, "in_force": is_taken, "waits_for_resume": pin.sentence if pin is not None else ""}
 
     @api.get("")
     def policies(

@@ -22,6 +22,7 @@ from tulle.spec.load import load_document
 from tulle.spec.openapi_document import read_openapi
 from tulle.spec.product import kebab
 
+_MARKS: Final = re.compile(r"(?m)^#{1,6} .*$|[*`]+")
 _MAJOR: Final = re.compile(r"v?(\d{1,4})(?:\.|$)")
 
 
@@ -58,7 +59,8 @@ def new_api(name: str, text: str, *, source: str, upstream: str = "") -> NewApi:
     if upstream:
         one |= {"upstream": upstream, "publish": True}
     declared: dict[str, Any] = {"api": name, "title": _line(said["info"]["title"], 100)}
-    if summary := _line(said["info"].get("summary") or said["info"].get("description") or "", 200):
+    described = _MARKS.sub("", str(said["info"].get("description") or ""))  # Markdown, and this is plain text
+    if summary := _line(said["info"].get("summary") or described, 200):
         declared["summary"] = summary
     declared["versions"] = [one]
     written = yaml.safe_dump(declared, sort_keys=False, allow_unicode=True, width=110)
