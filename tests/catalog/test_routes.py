@@ -46,6 +46,14 @@ def declare(shop: Routes | APIRouter) -> None:
     async def change(name: str) -> str:
         return name
 
+    @shop.get("/files/{rest:path}")
+    def file(rest: str) -> str:
+        return rest
+
+    @shop.get("/{name}.json")
+    def named(name: str) -> str:
+        return name
+
     @shop.delete("/everything", include_in_schema=False)
     def delete() -> None:
         return None
@@ -83,6 +91,10 @@ CALLS = [
     ("GET", "/v1/shop/shelves/a/b", None),
     ("GET", "/v1/shop/shelves/a/", None),
     ("GET", "/v1/openapi.json", None),
+    ("GET", "/v1/shop/files/a/b", None),
+    ("GET", "/v1/shop/files", None),
+    ("GET", "/v1/shop/a.json", None),
+    ("GET", "/v1/shop/a.yaml", None),
     ("POST", "/v1/shop/shelves/ab", {"books": 3}),
     ("POST", "/v1/shop/shelves/ab", {"books": "many"}),
     ("PUT", "/v1/shop/shelves/ab", None),

@@ -2,14 +2,13 @@
 
 FastAPI reads a function's parameters, and makes a validator of each, when the function is declared: for the
 hundreds of the whole application that takes longer than anything else a command does, and a command asks for
-one or two. So what is declared here is only kept, with the pattern of its path; the first request that fits makes
+one or two. So what is declared here is only kept, with its path; the first request that fits makes
 FastAPI's own route of it, which does all the rest. Knows nothing of what is behind a path.
 """
 
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,7 +17,7 @@ from fastapi import APIRouter, FastAPI, params
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from starlette._utils import get_route_path
-from starlette.routing import BaseRoute, Match, compile_path
+from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -109,7 +108,9 @@ class LateRoute(BaseRoute):
     def __init__(self, declared: _Declared) -> None:
         self.path_format = declared.path
         self._declared = declared
-        self._pattern = _pattern(declared.path)
+        self._start, _, rest = declared.path.partition("{")
+        # A parameter is one part of a path, but for those that say they are many.
+        self._parts = None if ":path}" in rest else declared.path.split("/")
 
     @functools.cached_property
     def route(self) -> APIRoute:
@@ -127,9 +128,20 @@ class LateRoute(BaseRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether it is this route that was asked for."""
-        if scope["type"] != "http" or not self._pattern.match(get_route_path(scope)):
+        if scope["type"] != "http" or not self._may_be(get_route_path(scope)):
             return Match.NONE, {}
         return self.route.matches(scope)
+
+    def _may_be(self, path: str) -> bool:
+        """Whether a path may be one of this route's; FastAPI's route knows, and is not made to be asked in vain."""
+        if not path.startswith(self._start):
+            return False
+        if self._parts is None:
+            return True
+        parts = path.split("/")
+        return len(parts) == len(self._parts) and all(
+            mine == its or "{" in mine for mine, its in zip(self._parts, parts, strict=True)
+        )
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
@@ -153,9 +165,3 @@ class RoutedLate(FastAPI):
         guarded = Routes(dependencies=dependencies, include_in_schema=include_in_schema)
         guarded.include(routes)
         self.router.routes.extend(guarded.made_late())
-
-
-@functools.cache  # the paths are those that the code declares
-def _pattern(path: str) -> re.Pattern[str]:
-    pattern, _, _ = compile_path(path)
-    return pattern
