@@ -8,6 +8,7 @@ Exit codes: 0 done; 1 the thing asked for failed; 2 wrong usage; 130 interrupted
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from pathlib import Path
@@ -132,6 +133,8 @@ def cli(ctx: click.Context, folder: Path | None) -> None:
 
 def main() -> None:
     """Run the command line; the only place that ends the process."""
+    # What a command imports stays: walking over it again and again for cycles took a fifth of its time.
+    gc.set_threshold(50_000, 20, 100)
     try:
         sys.exit(cli.main(standalone_mode=False))
     except click.exceptions.Exit as exc:
