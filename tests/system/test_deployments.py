@@ -59,12 +59,12 @@ def calc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     (product / "product.yaml").write_text(textwrap.dedent(SALES))
     (product / "services" / "calc.yaml").write_text(SERVICE % "")
     try:
+        mesh.tulle("up", "--detach")  # first: what asks a mesh that is up starts sooner
         for number in (1, 2, 3):
             (product / "functions" / "who.py").write_text(FUNCTION.format(number=number))
             mesh.tulle("apply")
             mesh.tulle("service", "package", "calc")
         mesh.tulle("app", "create", "caller", "--service", "calc")
-        mesh.tulle("up", "--detach")
         mesh.tulle("service", "deploy", "calc", "--version", "v1")
         yield mesh
     finally:

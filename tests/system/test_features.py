@@ -37,9 +37,9 @@ def sold(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         (product / file).write_text(text)
     (mesh.folder / "mesh.yaml").write_text("name: test\ndefault_rate_limit: 100000/1s\n")
     try:
+        mesh.tulle("up", "--detach")  # first: what asks a mesh that is up starts sooner
         for command in ("apply", "run sales", "service package sold", "app create caller --service sold"):
             mesh.tulle(*command.split())
-        mesh.tulle("up", "--detach")
         mesh.tulle("service", "deploy", "sold")
         yield mesh
     finally:

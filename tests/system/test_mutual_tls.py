@@ -38,10 +38,10 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     made = Mesh(folder, free_port(), free_port(), free_port())
-    made.tulle("apply")
-    made.tulle("run", "orders")
-    made.tulle("up", "--detach")
+    made.tulle("up", "--detach")  # first: what asks a mesh that is up starts sooner
     try:
+        made.tulle("apply")
+        made.tulle("run", "orders")
         for service in ("order-book", "offers"):
             made.tulle("service", "package", service)
         made.tulle("service", "deploy", "order-book")

@@ -63,7 +63,8 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     mesh = Mesh(folder, free_port(), free_port(), free_port())
-    for command in ("apply", "run orders", "up --detach", "service package order-book"):
+    # Up first: what asks a mesh that is up starts sooner.
+    for command in ("up --detach", "apply", "run orders", "service package order-book"):
         mesh.tulle(*command.split())
     mesh.tulle("app", "create", "shop", "--service", "order-book=1000/1s")
     mesh.tulle("service", "deploy", "order-book")

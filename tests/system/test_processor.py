@@ -36,10 +36,10 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     found = Mesh(folder, free_port(), free_port(), free_port())
-    found.tulle("apply")
-    found.tulle("run", "orders")
-    found.tulle("up", "--detach")
+    found.tulle("up", "--detach")  # first: what asks a mesh that is up starts sooner
     try:
+        found.tulle("apply")
+        found.tulle("run", "orders")
         found.tulle("service", "package", "order-book")
         found.tulle("service", "deploy", "order-book")
         found.tulle("app", "create", "shop", "--service", "order-book=10000/1s")

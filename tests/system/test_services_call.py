@@ -69,10 +69,10 @@ def mesh(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iter
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     made = Mesh(folder, free_port(), free_port(), free_port())
-    made.tulle("apply")
-    made.tulle("run", "orders")
-    made.tulle("up", "--detach")
+    made.tulle("up", "--detach")  # first: what asks a mesh that is up starts sooner
     try:
+        made.tulle("apply")
+        made.tulle("run", "orders")
         yield made
     finally:
         made.tulle("down", check=False)
