@@ -34,7 +34,7 @@ from tulle.gateway.envoy_policies import (
 from tulle.gateway.envoy_routes import behind, routes
 from tulle.gateway.envoy_spikes import spikes
 from tulle.gateway.envoy_tls import RUNTIME
-from tulle.gateway.envoy_tracing import collector
+from tulle.gateway.envoy_tracing import SENDING, collector
 from tulle.gateway.envoy_values import (
     ADMIN_SOCKET,
     AUTH,
@@ -118,7 +118,12 @@ def bootstrap(door: Door) -> Json:
             "layers": [
                 {
                     "name": "static",
-                    "static_layer": {"re2.max_program_size.error_level": 65_536, **RUNTIME, **FETCHED},
+                    "static_layer": {
+                        "re2.max_program_size.error_level": 65_536,
+                        **RUNTIME,
+                        **FETCHED,
+                        **SENDING,
+                    },
                 }
             ]
         },

@@ -14,6 +14,8 @@ CLUSTER: Final = "traces.collector"  # no service can have it
 TRACE_HEADER: Final = "x-tulle-trace"  # the id by itself, which nothing of a refusal can tell otherwise
 HEADERS: Final = ("traceparent", "tracestate", "baggage")
 _MILLION: Final = 1_000_000
+# Spans are sent when there are five, and this often where there are fewer; Envoy's own wait is five seconds.
+SENDING: Final = {"tracing.opentelemetry.flush_interval_ms": 1000}
 
 
 def tracing(traces: Traces | None) -> Json:
