@@ -139,8 +139,8 @@ def apply(mesh: Path | None, file: Path | None, digest: str | None, as_json: boo
             warning = _follow(client, result["record"])
     if result["steps"]:
         click.echo(f"{mark('succeeded')} applied")
-    if warning:
-        click.echo(f"{mark('warn')} {warning}")
+    for line in warning.splitlines():
+        click.echo(f"{mark('warn')} {line}")
 
 
 def _follow(client: Client, record_id: str) -> str:

@@ -94,6 +94,15 @@ def shown(workspace: Workspace, name: str) -> dict[str, Any]:
     }
 
 
+def wanting(workspace: Workspace) -> str:
+    """What is to be said of the gateway after something was put in force: whom callers do not meet as it is wanted."""
+    told = [uncertified(workspace)]
+    for fault in read_faults(workspace.settings):
+        place = f" in {fault.environment}" if fault.environment else ""
+        told.append(f"service '{fault.service}'{place}: {fault.sentence}")
+    return "\n".join(filter(None, told))
+
+
 def uncertified(workspace: Workspace) -> str:
     """What is to be said of hosts of APIs in force that the gateway's certificate is not for; empty for nothing."""
     if workspace.settings.gateway_tls is None:

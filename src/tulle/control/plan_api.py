@@ -40,14 +40,12 @@ def plan_routes(api: Routes, workspace: Workspace, settle: Callable[[], bool]) -
     def plan() -> dict[str, Any]:
         return _plan(workspace, apply.current_plan(workspace)[0])
 
+    settling: set[str] = set()  # records whose plans are carried out, or that the gateway does not follow yet
+
     @api.post("/apply")
     def carry_out(by: AskedBy, body: ApplyBody) -> dict[str, Any]:
         def work(begun: apply.Begun | None = None) -> dict[str, Any]:
-            done = apply.apply_plan(workspace, body.digest, document=body.plan, actor=by, begun=begun)
-            settle()
-            applied = {"record": done.record, "done": list(done.done), "note": done.note}
-            told = {"warning": apis.uncertified(workspace)}
-            return {**_plan(workspace, done.plan), **applied, **told, "under_way": False}
+            return _carried_out(workspace, body, by, settle, settling, begun)
 
         return work() if body.wait else _started(workspace, work)
 
@@ -61,10 +59,10 @@ def plan_routes(api: Routes, workspace: Workspace, settle: Callable[[], bool]) -
     @api.get("/plans/{name}")
     def one_plan(name: str) -> dict[str, Any]:
         # Asked first: what ended in between has its end in the record.
-        busy = apply.is_under_way(workspace)
+        busy, unsettled = apply.is_under_way(workspace), set(settling)
         found = plans.get(workspace.database, name)
-        is_under_way = busy and found.status == plans.RUNNING
-        told = {"under_way": is_under_way, "warning": "" if is_under_way else apis.uncertified(workspace)}
+        is_under_way = (busy and found.status == plans.RUNNING) or found.id in unsettled
+        told = {"under_way": is_under_way, "warning": "" if is_under_way else apis.wanting(workspace)}
         return {**_record(found, whole=True), **told}
 
     @api.get("/drift")
@@ -94,6 +92,32 @@ def plan_routes(api: Routes, workspace: Workspace, settle: Callable[[], bool]) -
             workspace, name, data=data, force=force, notice=notice, digest=digest, actor=by
         )
         return {**_destruction(found), "sentence": sentence, "in_force": settle()}
+
+
+def _carried_out(
+    workspace: Workspace,
+    body: ApplyBody,
+    actor: str,
+    settle: Callable[[], bool],
+    settling: set[str],
+    begun: apply.Begun | None,
+) -> dict[str, Any]:
+    """Carry a plan out and have the gateway follow; until it does the record is among those that are `settling`."""
+    mine: list[str] = []
+
+    def noted(record: str) -> None:
+        mine.append(record)
+        settling.add(record)
+        if begun is not None:
+            begun(record)
+
+    try:
+        done = apply.apply_plan(workspace, body.digest, document=body.plan, actor=actor, begun=noted)
+        settle()
+    finally:
+        settling.difference_update(mine)
+    told = {"record": done.record, "done": list(done.done), "note": done.note, "under_way": False}
+    return {**_plan(workspace, done.plan), **told, "warning": apis.wanting(workspace)}
 
 
 def _started(workspace: Workspace, work: Callable[[Callable[[str], None]], dict[str, Any]]) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def ask(
                 what = "waits for its approval" if one.state == "pending" else "is in force"
                 raise AlreadyExists(
                     f"'{one.application}' has asked for {place} already: {one.id} {what}",
-                    hint="change that one, or delete it first",
+                    hint="`tulle app limits` changes that one, `tulle app delete` gives it up",
                 )
         _refuse_many(cx, client_id)
         if terms is not None:
