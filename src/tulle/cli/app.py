@@ -301,7 +301,7 @@ def revoke(mesh: Path | None, what: str, reason: str, key: Path | None, as_json:
 @OPTION_JSON
 @click.pass_obj
 def grant(mesh: Path | None, name: str, service: str, limit: str | None, as_json: bool) -> None:
-    """Let application NAME call SERVICE without being asked, or change its limits."""
+    """Let application NAME call SERVICE, a service or an API, without being asked, or change its limits."""
     from tulle.cli.connect import client_of, settings_of
     from tulle.sdk.applications import ApplicationClient
 
@@ -321,7 +321,7 @@ def grant(mesh: Path | None, name: str, service: str, limit: str | None, as_json
 @OPTION_JSON
 @click.pass_obj
 def withdraw(mesh: Path | None, name: str, service: str, as_json: bool) -> None:
-    """No longer let application NAME call SERVICE."""
+    """No longer let application NAME call SERVICE, a service or an API."""
     from tulle.cli.connect import mesh_client
     from tulle.sdk.applications import ApplicationClient
 

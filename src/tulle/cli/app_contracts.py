@@ -48,7 +48,7 @@ def day(at: float) -> str:
 @OPTION_JSON
 @click.pass_obj
 def tiers(mesh: Path | None, name: str, product: bool, key: Path | None, as_json: bool) -> None:
-    """Show what may be asked for at service NAME, and its terms."""
+    """Show what may be asked for at service or API NAME, and its terms."""
     from tulle.cli.connect import mesh_client
     from tulle.sdk.contracts import ContractClient
 
@@ -95,7 +95,7 @@ def request(
     key: Path | None,
     as_json: bool,
 ) -> None:
-    """Ask that APPLICATION may call service NAME."""
+    """Ask that APPLICATION may call service or API NAME."""
     from tulle.cli.connect import mesh_client
     from tulle.sdk.contracts import ContractClient
 
