@@ -1,7 +1,7 @@
 """Facts that happened, as frozen values. Slices that may not import each other meet through these.
 
 An event is appended in the same transaction as the change it tells of (`state.log`), so it is there if and
-only if the change is.
+only if the change is. What each means, its fields and who is told of it: docs/reference/events.md.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ class Event:
 
 PRODUCT_APPLIED = "product.applied"
 PRODUCT_DESTROYED = "product.destroyed"
+NOTICE_GIVEN = "product.notice_given"  # to who relied on what was destroyed all the same
 RUN_STARTED = "run.started"
 RUN_FINISHED = "run.finished"
 STEP_STARTED = "step.started"

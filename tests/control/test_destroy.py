@@ -10,10 +10,10 @@ from tests.pipeline.conftest import Mesh
 
 from tulle.control import retirement
 from tulle.control.apply import apply_plan, current_plan, one_at_a_time
-from tulle.control.destroy import NOTICE_GIVEN, destroy, preview
+from tulle.control.destroy import destroy, preview
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, NotFound
-from tulle.events import BACKFILL_CANCELLED
+from tulle.events import BACKFILL_CANCELLED, NOTICE_GIVEN
 from tulle.lake import leftovers
 from tulle.pipeline import backfill
 from tulle.pipeline.scheduler import Scheduler

@@ -21,7 +21,7 @@ from tulle.control.gather import action_of
 from tulle.control.plan import digest_of, is_named
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, Problem
-from tulle.events import Event
+from tulle.events import NOTICE_GIVEN, Event
 from tulle.gateway import contract_record, service_keys
 from tulle.gateway.apis import records
 from tulle.gateway.holders import holders
@@ -37,7 +37,6 @@ from tulle.spec.tenancy import tenancy_of
 from tulle.state import log, plans, products
 from tulle.state.db import now
 
-NOTICE_GIVEN = "product.notice_given"
 _LONGEST_NOTICE = 2000
 
 
