@@ -1,4 +1,4 @@
-"""What counting the access log costs: processor time a request, and how long pages' questions take.
+"""What reading the access log costs: processor time a request, and how long pages' questions take.
 
     python benchmarks/insight.py [--lines 300000] [--only counting]
 
@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tulle.config import Settings
+from tulle.gateway.last_used import LastUsed
 from tulle.gateway.log_line import LineReader
 from tulle.gateway.log_place import LogReader
 from tulle.observe.batch import Batch, Cell, Key
@@ -22,6 +24,7 @@ from tulle.observe.calls import HOUR, Calls, Place
 from tulle.observe.insight import Insight, Which, span_of
 from tulle.observe.operations import Operations
 from tulle.observe.tally import Tally
+from tulle.state.db import open_database
 
 BEGIN = 1_800_014_400
 
@@ -58,15 +61,24 @@ def write_log(file: Path, number: int, clients: int) -> None:
 
 
 def counting(folder: Path, number: int, clients: int) -> dict[str, float]:
-    """Processor time of reading, counting and writing, a request, in microseconds."""
+    """Processor time of reading, counting and writing, and of noting who called, a request, in microseconds."""
     file = folder / "access.jsonl"
     write_log(file, number, clients)
     known = {f"service-{n}": [f"POST /endpoint-{m}/predict" for m in range(3)] for n in range(20)}
     lines, tally, calls = LineReader(), Tally(Operations(known, "/public/api/v1/")), Calls(folder)
+    database = open_database(f"sqlite:///{folder}/state.db")
+    callers, noted = LastUsed(Settings(folder=folder), database), 0.0
     began, written = time.process_time(), 0.0
     for piece in LogReader(file).pieces():
-        tally.count(lines.read(piece.data))
+        told = lines.read(piece.data)
+        noting = time.process_time()
+        callers.see(told)
+        noted += time.process_time() - noting
+        tally.count(told)
         if tally.waiting >= 60_000:  # what comes in three seconds, of many
+            noting = time.process_time()
+            callers.write()
+            noted += time.process_time() - noting
             writing = time.process_time()
             calls.add(tally.taken(), Place(piece.file, piece.position))
             written += time.process_time() - writing
@@ -76,10 +88,12 @@ def counting(folder: Path, number: int, clients: int) -> dict[str, float]:
     spent = time.process_time() - began
     size = sum(one.stat().st_size for one in folder.glob("calls.db*"))
     calls.close()
+    database.close()
     return {
         "lines": number,
         "microseconds_a_request": round(spent / number * 1e6, 2),
         "of_which_writing": round(written / number * 1e6, 2),
+        "of_which_callers": round(noted / number * 1e6, 2),
         "megabytes": round(size / 1e6, 1),
     }
 

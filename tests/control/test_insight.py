@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from tests.control.test_apis import ORDERS, declare
 from tests.control.test_deployments import active, with_versions
-from tests.observe.lines import line
+from tests.observe.lines import NOON, line
 from tests.pipeline.conftest import Mesh
 
 from tulle.catalog import outlook as insight
@@ -23,15 +23,19 @@ from tulle.control import autoscale, call_collector
 from tulle.control.apply import apply_plan
 from tulle.control.call_collector import CallCollector
 from tulle.control.workspace import Workspace
-from tulle.errors import Conflict, Invalid, NotFound
-from tulle.gateway import log_place
+from tulle.errors import Broken, Conflict, Invalid, NotFound
+from tulle.events import GATEWAY_GUESSED
+from tulle.gateway import guesses, log_place
+from tulle.gateway import last_used as last_used_module
 from tulle.gateway.envoy_values import ACCESS_LOG
+from tulle.gateway.last_used import last_used
 from tulle.observe.batch import Batch, Cell, Key
 from tulle.observe.calls import DAY, HOUR, Place
 from tulle.observe.insight import Insight, span_of
 from tulle.sdk.apis import ApiClient
 from tulle.serving import generation, package
 from tulle.serving.traffic import single
+from tulle.state import log
 from tulle.state.tables import api_versions
 
 PREDICT = "/public/api/v1/calc/who/run"
@@ -134,6 +138,96 @@ def test_much_is_written_in_parts_each_with_its_place(
     counted.collector.look()
     assert sum(written) == counted.total() == 100
     assert len(written) > 3
+
+
+WRONG = {"code": 401, "details": "invalid_credential_for_basic_auth", "address": "192.0.2.7", "client": None}
+
+
+def guessed(counted: Counted) -> list[str]:
+    found = log.read(counted.workspace.database, subject="gateway")
+    return [str(event.data["address"]) for event in found if event.kind == GATEWAY_GUESSED]
+
+
+def test_who_called_is_noted_by_the_same_reading(counted: Counted) -> None:
+    counted.asked(calc(NOON), calc(NOON + 40, client="app-2"), *[calc(NOON, **WRONG)] * guesses.MANY)
+    counted.collector.look()
+    database = counted.workspace.database
+    assert last_used(database) == {("app-1", "calc"): NOON, ("app-2", "calc"): NOON + 40}
+    assert guessed(counted) == ["192.0.2.7"]
+    counted.asked(calc(NOON + 60))
+    counted.again()
+    counted.collector.look()
+    assert last_used(database)["app-1", "calc"] == NOON + 60
+
+
+def test_who_calls_is_noted_while_nothing_can_be_counted_and_nothing_twice(
+    counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = guesses.MANY // 2 - 1
+    database = counted.workspace.database
+    counted.asked(calc(NOON), *[calc(NOON, **WRONG)] * few)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(counted.collector.calls), "_add_slow", lambda *_: 1 / 0)
+        for number in range(3):  # it is read again each time, and shown once
+            with pytest.raises(ZeroDivisionError):
+                counted.collector.look()
+            counted.asked(calc(NOON, client=f"more-{number}"))
+            counted.collector.show()
+        counted.log.rename(counted.log.with_name("gateway-access.1.jsonl"))
+        counted.asked(calc(NOON, client="after"), *[calc(NOON, **WRONG)] * few)
+        counted.collector.show()
+        assert {client for client, _ in last_used(database)} == {
+            "app-1",
+            "more-0",
+            "more-1",
+            "more-2",
+            "after",
+        }
+        assert guessed(counted) == []
+        counted.asked(calc(NOON, client="last"))
+    counted.collector.look()
+    assert guessed(counted) == []
+    assert ("last", "calc") in last_used(database)
+    state = counted.collector.calls.state()
+    assert state is not None
+    assert (state.lines, state.lost) == (2 * few + 6, 0)
+    counted.asked(*[calc(NOON, **WRONG)] * 2)
+    counted.collector.look()
+    assert guessed(counted) == ["192.0.2.7"]
+
+
+def test_counts_that_cannot_be_reached_from_the_beginning_keep_nobody_from_being_noted(
+    counted: Counted,
+) -> None:
+    counted.asked(*(calc(NOON, client=f"app-{n}") for n in range(3)))
+    counted.collector.calls.file.write_bytes(b"no database" * 1000)
+    with pytest.raises(Broken, match="damaged"):
+        counted.collector.look()
+    counted.collector.show()
+    counted.asked(calc(NOON, client="new"))
+    counted.collector.show()
+    assert len(last_used(counted.workspace.database)) == 4
+    counted.collector.calls.file.unlink()
+    counted.collector.look()
+    state = counted.collector.calls.state()
+    assert state is not None
+    assert state.lines == 4
+
+
+def test_who_called_is_written_later_where_it_could_not_be_and_counted_all_the_same(
+    counted: Counted, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(last_used_module, "note", lambda *_: 1 / 0)
+        for _ in range(3):
+            counted.asked(calc())
+            counted.collector.look()
+    assert counted.total() == 3
+    assert caplog.text.count("when callers last called is written down later") == 1
+    assert last_used(counted.workspace.database) == {}
+    counted.asked(calc(client="app-2"))
+    counted.collector.look()
+    assert {client for client, _ in last_used(counted.workspace.database)} == {"app-1", "app-2"}
 
 
 def test_operations_are_those_of_the_deployed_package(counted: Counted) -> None:
@@ -399,7 +493,7 @@ def test_the_thread_counts_judges_and_ends(counted: Counted, monkeypatch: pytest
     counted.collector.start()
     counted.asked(*[calc()] * 7)
     until = time.monotonic() + 30
-    while counted.total() < 7 or not judged:
+    while counted.total() < 7 or not judged or not last_used(counted.workspace.database):
         assert time.monotonic() < until
         time.sleep(0.02)
     counted.collector.stop()

@@ -22,11 +22,12 @@ from tests.gateway.conftest import (
     wait_until,
 )
 from tests.gateway.policies.conftest import policy_of
+from tests.gateway.shown_log import ShownLog
 
 from tulle.config import Settings
 from tulle.gateway import guesses
 from tulle.gateway.guesses import FILE, MANY, ON_SECONDS, Guesses, guarded_until, is_guarded
-from tulle.gateway.last_used import WRONG_SECRET, LastUsed
+from tulle.gateway.last_used import WRONG_SECRET
 from tulle.gateway.policy import Client, Contract, RateLimit
 from tulle.gateway.secret import hash_secret
 from tulle.state import log
@@ -159,9 +160,8 @@ def test_wrong_ones_are_limited_and_told_by_whichever_way_they_come(mesh: Mesh, 
     lines = mine()
     assert {line["details"] for line in lines if line["code"] == 401} == {WRONG_SECRET}
     assert f"{39:040x}" not in str(lines)  # nothing of what was tried is kept
-    reading = LastUsed(mesh.settings, database)
+    reading = ShownLog(mesh.settings, database)
     reading.look()
-    reading.stop()
     assert told(database) == ["127.0.0.1"]
     (mesh.settings.state_folder / FILE).unlink()
 
@@ -183,8 +183,7 @@ def test_it_is_off_without_need_and_the_log_tells_the_address(mesh: Mesh, databa
     assert {line["address"] for line in lines} == {"127.0.0.1"}
     for secret in SECRETS.values():
         assert secret not in str(lines)
-    reading = LastUsed(mesh.settings, database)
+    reading = ShownLog(mesh.settings, database)
     reading.look()
-    reading.stop()
     assert told(database) == ["127.0.0.1"]
     (mesh.settings.state_folder / FILE).unlink()

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 from tests.gateway.conftest import API, PLENTY, Mesh, as_client, basic, policy, wait_until
+from tests.gateway.shown_log import ShownLog
 
 from tulle.config import Settings
 from tulle.errors import Unavailable
 from tulle.gateway import access_log
+from tulle.gateway import last_used as module
 from tulle.gateway.access_log import AccessLog
 from tulle.gateway.envoy_values import ACCESS_LOG
-from tulle.gateway.last_used import LastUsed, last_used, note
+from tulle.gateway.last_used import last_used, note
+from tulle.gateway.log_place import LogReader
 from tulle.gateway.policy import GatewayPolicy
 from tulle.serving.access import Access, Public
 from tulle.state.db import Database, open_database
@@ -34,10 +37,6 @@ def settings(tmp_path: Path) -> Settings:
     made = Settings(folder=tmp_path)
     made.log_folder.mkdir(parents=True)
     return made
-
-
-def lines(log: AccessLog) -> list[bytes]:
-    return b"".join(log.pieces()).splitlines()
 
 
 def line(second: int, client: str | None = "app-1", **more: Any) -> bytes:
@@ -70,7 +69,7 @@ def test_calls_that_were_let_in_count_of_callers_whom_the_gateway_knows(
         + b"\xff\n[]\n\n"
         + line(16)[:-1]  # it is being written
     )
-    follower = LastUsed(settings, database)
+    follower = ShownLog(settings, database)
     follower.look()
     assert last_used(database) == {("app-1", "first"): START + 9, ("key-1", "first"): START + 3}
     assert last_used(database, "second") == {}
@@ -79,13 +78,25 @@ def test_calls_that_were_let_in_count_of_callers_whom_the_gateway_knows(
     follower.look()
     # who calls again within half a minute is not written down again
     assert last_used(database, "first") == {("app-1", "first"): START + 9, ("key-1", "first"): START + 50}
-    follower.stop()
 
 
 def test_what_is_known_to_be_later_stays(database: Database) -> None:
     note(database, {("a", "s", ""): 20.0})
     note(database, {("a", "s", ""): 10.0, ("b", "s", ""): 5.0})
     assert last_used(database) == {("a", "s"): 20.0, ("b", "s"): 5.0}
+
+
+def test_many_callers_are_written_down_at_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_AT_ONCE", 7)
+    many = {(f"app-{n:02}", service, "test"): float(n) for n in range(20) for service in ("s", "t")}
+    note(database, {("app-03", "s", ""): 99.0, ("app-04", "t", "test"): 1.0})
+    note(database, many)
+    note(database, {who: at + 1 for who, at in many.items() if at % 2})
+    found = last_used(database)
+    assert found.pop(("app-03", "s")) == 99.0
+    wanted = {(who[0], who[1]): at + at % 2 for who, at in many.items()}
+    del wanted["app-03", "s"]
+    assert found == wanted
 
 
 # ── the file ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -105,54 +116,43 @@ class Door:
         return "OK"
 
 
-def test_a_file_is_read_on_and_also_the_rest_of_one_that_was_put_aside(
+def test_a_large_file_is_put_aside_and_the_oldest_is_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(access_log, "LARGEST", 10)
     file, door = tmp_path / "a.jsonl", Door()
-    log = AccessLog(file)
+    log, reader = AccessLog(file), LogReader(file)
+    place = ("", 0)
+
+    def new() -> list[bytes]:
+        nonlocal place
+        found = []
+        for piece in reader.pieces(*place):
+            found += piece.data.splitlines()
+            place = (piece.file, piece.position)
+        return found
+
     log.put_aside_when_large(door)  # type: ignore[arg-type]
-    assert lines(log) == []
+    assert new() == []
     file.write_bytes(b"one\ntwo\nthr")
-    assert lines(log) == [b"one", b"two"]
+    assert new() == [b"one", b"two"]
     writer = file.open("ab")
     door.is_there = False
     log.put_aside_when_large(door)  # type: ignore[arg-type]
     writer.write(b"ee\nfour\n")  # it goes on with the file that it has
     writer.flush()
-    assert lines(log) == [b"three", b"four"]
+    assert new() == [b"three", b"four"]
     writer.write(b"five\n")
     writer.close()
     door.is_there = True
     log.put_aside_when_large(door)  # type: ignore[arg-type]
     assert door.asked == ["/reopen_logs"]
     file.write_bytes(b"six\n")
-    assert lines(log) == [b"five", b"six"]
+    assert new() == [b"five", b"six"]
     for _ in range(6):
         file.write_bytes(b"seven and more\n")
         log.put_aside_when_large(door)  # type: ignore[arg-type]
     assert {one.name for one in tmp_path.iterdir()} == {f"a.{n}.jsonl" for n in range(1, access_log.KEPT + 1)}
-    log.close()
-
-
-def test_who_comes_late_reads_the_newest_part_of_a_large_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(access_log, "NEWEST", 10)
-    file = tmp_path / "a.jsonl"
-    file.write_bytes(b"".join(b"%04d\n" % n for n in range(100)))
-    log = AccessLog(file)
-    assert lines(log) == [b"0099"]
-    log.close()
-
-
-def test_a_line_without_an_end_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_log, "_CHUNK", 8)
-    file = tmp_path / "a.jsonl"
-    file.write_bytes(b"one\n" + b"x" * 20 + b"\ntwo\n")
-    log = AccessLog(file)
-    assert [one for one in lines(log) if b"x" not in one] == [b"one", b"two"]
-    log.close()
 
 
 # ── the real Envoy ───────────────────────────────────────────────────────────────────────────────────────
@@ -165,7 +165,7 @@ def test_the_log_of_the_gateway_tells_who_called(
     usual = policy({"seen": ("run/w/first-2.sock",)}, {("app-a", "seen"): PLENTY, ("app-b", "seen"): PLENTY})
     opened = [replace(s, access=Access(True, public=Public("9/1s"))) for s in usual.services]
     mesh.gateway.publish(GatewayPolicy.of(services=opened, clients=usual.clients, contracts=usual.contracts))
-    follower = LastUsed(mesh.settings, database)
+    follower = ShownLog(mesh.settings, database)
     follower.look()
     assert mesh.ask(API + "seen/x", as_client("app-a")).status == 200
     assert mesh.ask(API + "seen/x").status == 200
@@ -178,8 +178,7 @@ def test_the_log_of_the_gateway_tells_who_called(
 
     wait_until(lambda: bool(seen()), "the access log")
     monkeypatch.setattr(access_log, "LARGEST", 1)
-    follower._log.put_aside_when_large(mesh.admin)
+    AccessLog(mesh.settings.state_folder / ACCESS_LOG).put_aside_when_large(mesh.admin)
     assert mesh.ask(API + "seen/x", as_client("app-b")).status == 200
     wait_until(lambda: "app-b" in seen(), "the access log that was begun anew")
     assert seen() == {"app-a", "app-b"}
-    follower.stop()

@@ -107,3 +107,27 @@ def test_pieces_say_where_they_end(file: Path, monkeypatch: pytest.MonkeyPatch) 
     for number, piece in enumerate(pieces):
         rest, _, _ = read(file, (piece.file, piece.position))
         assert rest == [line for later in pieces[number + 1 :] for line in later.data.splitlines()]
+
+
+def test_who_comes_late_begins_near_the_end_of_the_newest(file: Path) -> None:
+    assert LogReader(file).newest(10) == ("", 0)
+    write(file, *(f"{n:04}" for n in range(100)))
+    aside(file)
+    write(file, *(f"{n:04}" for n in range(100, 200)))
+    place = LogReader(file).newest(12)
+    assert read(file, place)[0] == [b"7", b"0198", b"0199"]  # the end of a line, which is none
+    assert read(file, LogReader(file).newest(10_000))[0][0] == b"0100"
+
+
+def test_of_two_files_it_is_known_which_is_older(file: Path) -> None:
+    names = []
+    for number in range(KEPT + 2):
+        write(file, str(number))
+        names.append(LogReader(file).newest(0)[0])
+        aside(file)
+    log = LogReader(file)
+    assert log.is_before(names[-2], names[-1])
+    assert not log.is_before(names[-1], names[-2])
+    assert not log.is_before(names[-1], names[-1])
+    assert log.is_before(names[0], names[-1])  # it is forgotten
+    assert not log.is_before(names[-1], names[0])

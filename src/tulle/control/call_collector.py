@@ -1,8 +1,10 @@
-"""Has the gateway's access log counted, a few seconds after requests were answered, and keeps what is counted bounded.
+"""Reads the gateway's access log, a few seconds after requests were answered: it is counted, and who called is noted.
 
-One thread of the control plane. It takes a part of one processor at most, and less of it while the machine is busy:
-what it does not get to is in the log, and counted later. Knows how paths of services are templates (their packages'
-OpenAPI documents); what a count is stands in `observe`.
+One thread of the control plane, its only reader of the log. It takes a part of one processor at most, and less of it
+while the machine is busy: what it does not get to is in the log, and counted later. Each line is understood once, and
+shown to both: to the counts, which remember how far they are, and to who writes down when callers last called, which
+sees a line once while this process lives, also when it cannot be counted. Keeps the log and what is counted bounded.
+Knows how paths of services are templates (their packages' OpenAPI documents); what a count is stands in `observe`.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,12 +22,14 @@ import psutil
 
 from tulle.control.workspace import Workspace
 from tulle.errors import LimitExceeded, Unavailable
+from tulle.gateway.access_log import AccessLog
 from tulle.gateway.admin import Admin
 from tulle.gateway.apis import records
 from tulle.gateway.apis.records import RecordedApi
 from tulle.gateway.envoy_values import ACCESS_LOG, ADMIN_SOCKET, API_PREFIX
-from tulle.gateway.log_line import LineReader
-from tulle.gateway.log_place import LogReader
+from tulle.gateway.last_used import LastUsed
+from tulle.gateway.log_line import LineReader, Lines
+from tulle.gateway.log_place import LogReader, Piece
 from tulle.observe.calls import Calls, Place
 from tulle.observe.operations import Operations, operations_of
 from tulle.observe.tally import Tally
@@ -34,8 +39,11 @@ LOG = logging.getLogger("tulle")
 EVERY_SECONDS: Final = 3.0
 AGAIN_SECONDS: Final = 30.0  # after a look that failed
 KEEP_EVERY: Final = 3600.0
+NEWEST: Final = 64 << 20  # bytes; so far from its end the log is shown while counts cannot be reached
 LINES_AT_ONCE: Final = 100_000  # then they are written
 RESTS, RESTS_BUSY = 3.0, 9.0  # for each second of work
+_CALLERS: Final = "when callers last called is written down later"
+_SHOWN: Final = "who tries secrets is looked for in what comes next"
 _BUSY_PERCENT: Final = 85.0
 _LARGEST_DOCUMENT: Final = 16 << 20
 
@@ -50,11 +58,15 @@ class CallCollector:
         counted: Callable[[float], object] = lambda _: None,
     ) -> None:
         """`counted` is called after each look with the time up to which the log is counted."""
+        self._last_used = LastUsed(workspace.settings, workspace.database)
+        self._shown = Place("", 0)  # up to here the log was shown to it
+        self._failing: dict[str, str] = {}  # what is said of it already
         settings = workspace.settings
         self._workspace = workspace
         self.calls = calls or Calls(settings.state_folder)
         self._counted = counted
         self._reader = LogReader(settings.state_folder / ACCESS_LOG)
+        self._log = AccessLog(settings.state_folder / ACCESS_LOG)
         self._admin = Admin(settings.state_folder, ADMIN_SOCKET)
         self._operations = Operations({}, API_PREFIX)
         self._documents: dict[tuple[str, str], list[str]] = {}  # of a version, which never changes
@@ -80,23 +92,66 @@ class CallCollector:
 
     def _follow(self) -> None:
         psutil.cpu_percent(None)
-        said = ""
+        said, again = "", 0.0
         while not self._stop.is_set():
             try:
-                began = time.time()
-                self.look()
-                self._note_alive(began)
-                self._counted(began)
-                said = ""
+                if time.monotonic() >= again:
+                    began = time.time()
+                    self.look()
+                    self._note_alive(began)
+                    self._counted(began)
+                    said, again = "", 0.0
             except LimitExceeded as exc:
                 if exc.message != said:  # once, not at each try
                     LOG.warning("%s; what was asked is counted when there is room", exc.message)
-                said = exc.message
-                self._stop.wait(AGAIN_SECONDS)
+                said, again = exc.message, time.monotonic() + AGAIN_SECONDS
             except Exception:
                 LOG.exception("what services were asked is counted later")
-                self._stop.wait(AGAIN_SECONDS)
+                again = time.monotonic() + AGAIN_SECONDS
+            if again:
+                self._do(_CALLERS, self.show)
+            self._do("the access log is put aside later", self._put_aside)
             self._stop.wait(EVERY_SECONDS)
+
+    def _do(self, failing: str, what: Callable[[], object]) -> None:
+        """Do what nothing else may wait for; why it fails is said once, not at each try."""
+        try:
+            what()
+        except Exception as exc:
+            if self._failing.get(failing) != str(exc):
+                LOG.exception(failing)
+            self._failing[failing] = str(exc)
+        else:
+            self._failing.pop(failing, None)
+
+    def _put_aside(self) -> None:
+        self._log.put_aside_when_large(self._admin)
+
+    def show(self) -> None:
+        """Show who writes down callers what it has not seen: what could not be counted, and what came meanwhile."""
+        if not self._shown.file:
+            self._shown = Place(*self._reader.newest(NEWEST))
+        for piece in self._reader.pieces(self._shown.file, self._shown.position):
+            self._show(piece, None)
+            if self._stop.is_set():
+                break
+        self._last_used.write()
+
+    def _show(self, piece: Piece, told: Lines | None) -> None:
+        """Show it what of a piece it has not seen; `told` is the whole piece, where it is understood already."""
+        shown, fresh = self._shown, 0
+        if piece.file == shown.file:
+            fresh = shown.position - (piece.position - len(piece.data))
+            if fresh >= len(piece.data):
+                return
+        elif shown.file and self._reader.is_before(piece.file, shown.file):
+            return  # read again, as it could not be counted
+        if told is None or fresh > 0:
+            told = self._lines.read(piece.data[max(0, fresh) :])
+        self._shown = Place(
+            piece.file, piece.position
+        )  # also when it fails: no wrong secret is counted twice
+        self._last_used.see(told)
 
     def look(self, now: float | None = None) -> None:
         """Count what is new in the log, and write it down with the place."""
@@ -109,14 +164,18 @@ class CallCollector:
         for piece in self._reader.pieces(place.file, place.position):
             began = time.perf_counter()
             self._keep_up()  # after it was read: whatever its lines are of is recorded by now
-            self._tally.count(self._lines.read(piece.data))
+            told = self._lines.read(piece.data)
+            self._do(_SHOWN, partial(self._show, piece, told))
+            self._tally.count(told)
             place, lost = Place(piece.file, piece.position), lost or piece.lost
             if self._tally.waiting >= LINES_AT_ONCE:
+                self._do(_CALLERS, self._last_used.write)  # before the place is where they are not read again
                 self.calls.add(self._tally.taken(), place, lost=lost)
                 lost = False
             if self._stop.is_set():
                 break
             self._rest(time.perf_counter() - began)
+        self._do(_CALLERS, self._last_used.write)
         if self._tally.waiting:
             self.calls.add(self._tally.taken(), place, lost=lost)
         if time.monotonic() >= self._kept_at + KEEP_EVERY:

@@ -1,84 +1,48 @@
-"""When keys and applications last called a service, from the gateway's access log, about half a minute after.
+"""When keys and applications last called a service, from lines of the gateway's access log, to half a minute.
 
 A call counts when the gateway knew the caller and let it in, whatever was answered. Who comes with a token has a name
-that its issuer gave, and is nobody of ours. Knows nothing of who may call.
+that its issuer gave, and is nobody of ours. Knows nothing of who may call, and no file.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import numpy as np
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from tulle.config import Settings
-from tulle.gateway.access_log import AccessLog
-from tulle.gateway.admin import Admin
 from tulle.gateway.envoy_access import BY_CONTRACT
-from tulle.gateway.envoy_values import ACCESS_LOG, ADMIN_SOCKET
 from tulle.gateway.guesses import Guesses
-from tulle.gateway.log_line import LineReader, Lines, Name
+from tulle.gateway.log_line import Lines, Name
 from tulle.state.db import Database, in_turn
 from tulle.state.tables import last_used as table
 
-LOG = logging.getLogger("tulle")
-EVERY_SECONDS: Final = 5.0
 EXACT_SECONDS: Final = 30.0  # who calls all the time is not written down all the time
 WRONG_SECRET: Final = "invalid_credential_for_basic_auth"  # noqa: S105  why, in Envoy's words
 _AT_ONCE: Final = 1000  # clients in a query; of more, all are read
 _UNKNOWN: Final = 401
+_CALLER: Final = ("client_id", "service", "environment")
 _REFUSED: Final = frozenset({_UNKNOWN, 403})
 
 Caller = tuple[str, str, str]  # client id, service, environment
 
 
 class LastUsed:
-    """Follows the access log of one mesh's gateway, and puts it aside when it is large; one a control plane."""
+    """Is shown the access log of one mesh's gateway, and writes down who called; not for several threads at once."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._database = database
-        self._log = AccessLog(settings.state_folder / ACCESS_LOG)
-        self._admin = Admin(settings.state_folder, ADMIN_SOCKET)
         self._written: dict[Caller, float] = {}
         self._news: dict[Caller, float] = {}
-        self._lines = LineReader()
         self._names: Sequence[Name] = ()
         self._callers: list[Caller | None] = []  # of each name
         self._wrong: list[int] = []  # numbers of names
         self._guesses = Guesses(settings, database)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="last-used", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End; the next one reads what this one has not."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(5)
-        self._log.close()
-
-    def _follow(self) -> None:
-        while not self._stop.wait(EVERY_SECONDS):
-            try:
-                self.look()
-                self._log.put_aside_when_large(self._admin)
-            except Exception:
-                LOG.exception("when callers last called is looked for again")
-                self._stop.wait(60)
-
-    def look(self) -> None:
-        """Read what is new in the log and write down who called."""
-        for data in self._log.pieces():
-            self.see(self._lines.read(data))
 
     def see(self, told: Lines) -> None:
-        """Write down who called, and who tried secrets. Each line is to be seen once."""
+        """Look at who called, for `write`, and at who tried secrets. Each line is to be seen once."""
         self._learn(told.names)
         for place in np.flatnonzero(np.isin(told.which, self._wrong)).tolist() if self._wrong else ():
             if address := told.lines[place].address:
@@ -94,7 +58,10 @@ class LastUsed:
             for caller, at in latest.items()
             if at >= self._written.get(caller, float("-inf")) + EXACT_SECONDS
         }
-        if self._news:  # what cannot be written is written with what comes next
+
+    def write(self) -> None:
+        """Write down who called; what cannot be written is written the next time."""
+        if self._news:
             note(self._database, self._news)
             self._written |= self._news
             self._news = {}
@@ -116,19 +83,29 @@ def note(database: Database, seen: Mapping[Caller, float]) -> None:
     """Write down when callers called, in seconds since the epoch; what is known to be later stays."""
     with database.write() as connection:
         in_turn(connection, "last used")
-        for (client_id, service, environment), at in sorted(seen.items()):
-            columns = table.c
-            where = (
-                (columns.client_id == client_id)
-                & (columns.service == service)
-                & (columns.environment == environment)
-            )
-            before = connection.execute(select(columns.at).where(where)).scalar()
-            if before is None:
-                who = {"client_id": client_id, "service": service, "environment": environment}
-                connection.execute(insert(table).values(**who, at=at))
-            elif before < at:
-                connection.execute(update(table).where(where).values(at=at))
+        known = sorted(seen.items())
+        for begin in range(0, len(known), _AT_ONCE):
+            _note(connection, known[begin : begin + _AT_ONCE])
+
+
+def _note(connection: Connection, seen: Sequence[tuple[Caller, float]]) -> None:
+    columns = table.c
+    names = {client_id for (client_id, _, _), _ in seen}
+    query = select(columns.client_id, columns.service, columns.environment, columns.at)
+    rows = connection.execute(query.where(columns.client_id.in_(names)))
+    before: dict[Caller, float] = {(row[0], row[1], row[2]): row[3] for row in rows}
+    fresh = [(who, at) for who, at in seen if who not in before]
+    later = [(who, at) for who, at in seen if who in before and before[who] < at]
+    if fresh:
+        made = [dict(zip(_CALLER, who, strict=True), at=at) for who, at in fresh]
+        connection.execute(insert(table), made)
+    if later:
+        where = [columns[name] == bindparam(f"_{name}") for name in _CALLER]
+        changed = [
+            {f"_{name}": one for name, one in zip(_CALLER, who, strict=True)} | {"_at": at}
+            for who, at in later
+        ]
+        connection.execute(update(table).where(*where).values(at=bindparam("_at")), changed)
 
 
 def last_used(

@@ -61,6 +61,24 @@ class LogReader:
                 return
             known, position = files[number + 1][0], 0
 
+    def is_before(self, file: str, other: str) -> bool:
+        """Whether a file is older than another one; one that is forgotten is older than those that are there."""
+        names = [name for name, _ in self._files()]
+        if other not in names:
+            return False
+        return file not in names or names.index(file) < names.index(other)
+
+    def newest(self, most: int) -> tuple[str, int]:
+        """The place of who comes late: at most so many bytes before the end of the newest file, maybe within a line."""
+        files = self._files()
+        if not files:
+            return "", 0
+        name, path = files[-1]
+        try:
+            return name, max(0, path.stat().st_size - most)
+        except FileNotFoundError:  # it is put aside just now
+            return name, 0
+
     def _rest(self, name: str, path: Path, position: int) -> Iterator[Piece]:
         try:
             with path.open("rb") as file:

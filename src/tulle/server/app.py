@@ -80,7 +80,6 @@ from tulle.errors import Invalid, LimitExceeded, TulleError, Unavailable
 from tulle.gateway.apis.records import Followed
 from tulle.gateway.apis.sight import Sight
 from tulle.gateway.applications import Credentials
-from tulle.gateway.last_used import LastUsed
 from tulle.gateway.own_call import calling, own_address
 from tulle.gateway.policy import RateLimit
 from tulle.observe import exposition
@@ -273,7 +272,6 @@ def _background(workspace: Workspace, work: Background, calls: Calls) -> Sequenc
         Filler(workspace.settings, workspace.database, workspace.lake),
         query_collector.Collector(workspace),
         service_drift.DriftWatch(workspace),
-        LastUsed(workspace.settings, workspace.database),
         CallCollector(workspace, calls, lambda until: watches.judge(workspace, calls, until, apis.look())),
     )
 
