@@ -97,13 +97,13 @@ def _changed(policy: GatewayPolicy, value: str) -> GatewayPolicy:
 def _changes(what: str, mesh: Running, policy: GatewayPolicy, count: int, requests: int) -> None:
     mesh.gateway.publish(_changed(policy, "first"))
     took: list[float] = []
-    with _load(mesh.port) as load, _asking(mesh.port) as connection:
+    with load_on(mesh.port, (PATH, OTHER)) as load, asking(mesh.port) as connection:
         number = 0
         while number < count or load.answered < requests:
             wanted = _changed(policy, str(number))
             began = time.perf_counter()
             mesh.gateway.publish(wanted)
-            while _ask(connection, PATH)[1] != str(number):
+            while ask(connection, PATH)[1] != str(number):
                 pass
             took.append((time.perf_counter() - began) * 1000)
             number += 1
@@ -117,13 +117,13 @@ def _changes(what: str, mesh: Running, policy: GatewayPolicy, count: int, reques
 def _revocations(mesh: Running, policy: GatewayPolicy, count: int) -> None:
     """Until an application is refused that is admitted no more."""
     took: list[float] = []
-    with _asking(mesh.port) as connection:
+    with asking(mesh.port) as connection:
         for number in range(count):
             name = f"app-{number * 1000:05}"
             path = PATH.replace("bench-0", f"bench-{number * 1000 % 1000}")
             secret = basic(name, f"{number * 1000:040x}")
             mesh.gateway.publish(policy)
-            if _ask(connection, path, secret)[0] != 200:
+            if ask(connection, path, secret)[0] != 200:
                 raise SystemExit(f"{name} is not admitted at {path}")
             without = replace(
                 policy,
@@ -133,7 +133,7 @@ def _revocations(mesh: Running, policy: GatewayPolicy, count: int) -> None:
             began = time.perf_counter()
             with ThreadPoolExecutor(1) as publishing:
                 done = publishing.submit(mesh.gateway.publish, without)
-                while _ask(connection, path, secret)[0] == 200:
+                while ask(connection, path, secret)[0] == 200:
                     time.sleep(0.002)
                 took.append((time.perf_counter() - began) * 1000)
                 done.result()
@@ -146,8 +146,8 @@ def _starts(gateway: Gateway, port: int, count: int) -> None:
     took: list[float] = []
     for _ in range(count):
         began = time.perf_counter()
-        with started(gateway), _asking(port) as connection:
-            while _ask(connection, PATH)[0] != 200:
+        with started(gateway), asking(port) as connection:
+            while ask(connection, PATH)[0] != 200:
                 time.sleep(0.005)
             took.append(time.perf_counter() - began)
     median = statistics.median(took)
@@ -164,11 +164,11 @@ class Load:
 
 
 @contextmanager
-def _load(port: int) -> Iterator[Load]:
+def load_on(port: int, paths: tuple[str, str]) -> Iterator[Load]:
     """32 connections that ask without a pause, half of them what changes, half of them another service."""
     load, lock = Load(), threading.Lock()
 
-    def ask(path: str) -> None:
+    def go_on(path: str) -> None:
         side = Side(path, f"http://127.0.0.1:{port}{path}", [BODY], basic())
         while not load.over.is_set():
             found = run(side, 16, 2)
@@ -177,7 +177,7 @@ def _load(port: int) -> Iterator[Load]:
                 load.failed += found.failed
 
     with ThreadPoolExecutor(2) as running_:
-        both = [running_.submit(ask, path) for path in (PATH, OTHER)]
+        both = [running_.submit(go_on, path) for path in paths]
         try:
             yield load
         finally:
@@ -187,7 +187,8 @@ def _load(port: int) -> Iterator[Load]:
 
 
 @contextmanager
-def _asking(port: int) -> Iterator[http.client.HTTPConnection]:
+def asking(port: int) -> Iterator[http.client.HTTPConnection]:
+    """A connection that stays open."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         yield connection
@@ -195,7 +196,7 @@ def _asking(port: int) -> Iterator[http.client.HTTPConnection]:
         connection.close()
 
 
-def _ask(
+def ask(
     connection: http.client.HTTPConnection, path: str, headers: dict[str, str] | None = None
 ) -> tuple[int, str]:
     """Status, and what the policy has put into the answer."""

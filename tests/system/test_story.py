@@ -470,6 +470,19 @@ def test_down_stops_a_mesh_that_is_still_starting(mesh: Mesh) -> None:
     assert not other.json("status")["up"]
 
 
+def test_down_stops_a_mesh_whose_file_is_broken_since(mesh: Mesh) -> None:
+    other = Mesh(mesh.folder.parent / "broken-since", free_port(), free_port(), free_port())
+    other.tulle("init", str(other.folder))
+    other.tulle("up", "--detach")
+    with (other.folder / "mesh.yaml").open("a") as file:
+        file.write("polices: {}\n")
+    done = other.tulle("down", check=False)
+    assert done.returncode == 1
+    assert ("stopped" in done.stdout, "polices" in done.stderr) == (True, True)
+    assert other.processes() == []
+    assert "stopped" not in other.tulle("down", check=False).stdout
+
+
 def test_down_ends_runs_that_run_and_runs_that_wait(mesh: Mesh) -> None:
     other = Mesh(mesh.folder.parent / "slow-mesh", free_port(), free_port(), free_port())
     other.tulle("init", str(other.folder))

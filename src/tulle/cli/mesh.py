@@ -14,7 +14,7 @@ import click
 from tulle.cli.terminal import OPTION_JSON, emit, mark, relative
 from tulle.config import Settings
 from tulle.deploy import local
-from tulle.errors import NotFound, Unavailable, did_you_mean
+from tulle.errors import Invalid, NotFound, Unavailable, did_you_mean
 from tulle.gateway.faults import read_faults
 from tulle.gateway.versions.told import told
 from tulle.spec.mesh import find_mesh, load_settings
@@ -80,7 +80,15 @@ def start_detached(settings: Settings, *, timeout: float = 60.0) -> None:
 @click.pass_obj
 def down(mesh: Path | None) -> None:
     """Stop everything the mesh started; nothing is left running."""
-    settings = _settings(mesh)
+    folder = mesh if mesh is not None else find_mesh(Path.cwd())
+    try:
+        settings = load_settings(folder)
+    except Invalid:  # where the database is, is not known; what runs can be ended all the same
+        if local.stop(Settings(folder=folder.resolve())):
+            click.echo(
+                "stopped; runs that commands began go on until mesh.yaml is mended and this is said again"
+            )
+        raise
     stopped = local.stop(settings)
     if settings.database or (settings.state_folder / "state.db").exists():
         from tulle.server.supervisor import stop_runs
