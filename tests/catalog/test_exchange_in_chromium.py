@@ -93,6 +93,17 @@ def test_pages_are_read_on_every_screen_and_hostile_text_stays_text(
         assert page.evaluate(NAMELESS) == [], path
 
 
+def test_a_number_in_a_filter_is_not_broken_over_lines(shown: Shown) -> None:
+    page = shown.page
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(shown.url + "/exchange")
+    counts = page.locator(".facets a > .soft")
+    counts.evaluate_all("(all) => all.forEach((one) => { one.textContent = '1055'; })")
+    heights = counts.evaluate_all("(all) => all.map((one) => one.offsetHeight)")
+    assert len(heights) > 5
+    assert max(heights) < 30
+
+
 def test_an_api_is_tried_with_ones_own_credentials(shown: Shown) -> None:
     page = shown.page
     page.set_viewport_size({"width": 1280, "height": 900})
