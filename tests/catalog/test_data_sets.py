@@ -14,6 +14,7 @@ from tulle.catalog.history import Findings, StepView
 from tulle.catalog.lineage import Graph, draw
 from tulle.catalog.product import End, endings
 from tulle.pipeline import run as runs
+from tulle.pipeline import run_end, step_record
 from tulle.pipeline.run import Report
 from tulle.quality import kept_profiles
 from tulle.quality.column_profile import ColumnProfile, DataSetProfile
@@ -101,13 +102,13 @@ def test_what_lies_between_is_told_but_no_value_of_it(browser: Browser) -> None:
 
 def test_what_a_step_told_is_text_and_never_markup(world: World, browser: Browser) -> None:
     run_id = runs.request(world.database, "sales")
-    runs.begin(world.database, run_id, branch="run", base_commit="c", steps=[("sales", "sql")])
+    step_record.begin(world.database, run_id, branch="run", base_commit="c", steps=[("sales", "sql")])
     odd = '<script>alert("x")</script>&'
     report = Report(columns=((odd, "string"),), lineage={odd: [["till_rows", odd]]})
     run = runs.get(world.database, run_id)
-    runs.step_started(world.database, run, "sales")
-    runs.step_finished(world.database, run, "sales", runs.SUCCEEDED, rows=1, report=report)
-    runs.finish(world.database, run_id, runs.SUCCEEDED)
+    step_record.step_started(world.database, run, "sales")
+    step_record.step_finished(world.database, run, "sales", runs.SUCCEEDED, rows=1, report=report)
+    run_end.finish(world.database, run_id, runs.SUCCEEDED)
     html = browser.get(f"{DAY}/lineage")
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert" in html

@@ -12,6 +12,7 @@ from tulle.catalog.gantt import LABEL, WIDTH, gantt
 from tulle.catalog.history import RunView, StepView
 from tulle.catalog.output import MOST_BYTES
 from tulle.pipeline import run as runs
+from tulle.pipeline import step_record
 from tulle.pipeline.worker import log_file
 
 
@@ -49,8 +50,10 @@ def test_everything_stays_inside(times: list[tuple[float, float]]) -> None:
 def test_a_run_that_goes_on_is_drawn_up_to_now(world: World, browser: Browser) -> None:
     run_id = runs.request(world.database, "sales")
     assert 'class="gantt"' not in browser.get(f"/runs/{run_id}")  # nothing has begun
-    runs.begin(world.database, run_id, branch="run", base_commit="c", steps=[("a<b>", "sql"), ("z", "sql")])
-    runs.step_started(world.database, runs.get(world.database, run_id), "a<b>")
+    step_record.begin(
+        world.database, run_id, branch="run", base_commit="c", steps=[("a<b>", "sql"), ("z", "sql")]
+    )
+    step_record.step_started(world.database, runs.get(world.database, run_id), "a<b>")
     html = browser.get(f"/runs/{run_id}/progress")
     assert 'class="gantt"' in html
     assert '<rect class="running"' in html

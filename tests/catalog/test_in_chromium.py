@@ -25,7 +25,7 @@ from tulle.gateway.policy import GatewayPolicy
 from tulle.gateway.versions import pin
 from tulle.gateway.versions.recorded import Versions
 from tulle.pipeline import run as runs
-from tulle.pipeline import schedule
+from tulle.pipeline import run_end, schedule, step_record
 from tulle.pipeline.run import Report
 from tulle.pipeline.sources.fitting import REJECTED
 from tulle.quality import kept_profiles
@@ -59,14 +59,16 @@ def filled(world: World) -> list[str]:
     for going_on in (False, True):
         run_id = runs.request(world.database, "sales")
         steps = [("sales", "sql"), (LONG, "sql"), (HOSTILE, "python")]
-        runs.begin(world.database, run_id, branch="run", base_commit="c", steps=steps)
+        step_record.begin(world.database, run_id, branch="run", base_commit="c", steps=steps)
         run = runs.get(world.database, run_id)
-        runs.step_started(world.database, run, "sales")
-        runs.step_finished(world.database, run, "sales", runs.FAILED, rows=7, report=report, message=HOSTILE)
-        runs.step_started(world.database, run, LONG)
-        runs.step_started(world.database, run, HOSTILE)
+        step_record.step_started(world.database, run, "sales")
+        step_record.step_finished(
+            world.database, run, "sales", runs.FAILED, rows=7, report=report, message=HOSTILE
+        )
+        step_record.step_started(world.database, run, LONG)
+        step_record.step_started(world.database, run, HOSTILE)
         if not going_on:
-            runs.finish(world.database, run_id, runs.FAILED)
+            run_end.finish(world.database, run_id, runs.FAILED)
     profile = DataSetProfile(
         9,
         9,
@@ -179,15 +181,17 @@ def test_hostile_text_stays_text_and_every_page_is_sound(world: World, page: Pag
 
 def test_a_run_is_drawn_as_it_goes_on_and_told_to_screen_readers(world: World, page: Page) -> None:
     run_id = runs.request(world.database, "sales")
-    runs.begin(world.database, run_id, branch="run", base_commit="c", steps=[("a", "sql"), ("b", "sql")])
+    step_record.begin(
+        world.database, run_id, branch="run", base_commit="c", steps=[("a", "sql"), ("b", "sql")]
+    )
     run = runs.get(world.database, run_id)
-    runs.step_started(world.database, run, "a")
+    step_record.step_started(world.database, run, "a")
     page.goto(f"/runs/{run_id}")
     page.locator(".gantt rect.running").wait_for()
-    runs.step_finished(world.database, run, "a", runs.SUCCEEDED, rows=3)
-    runs.step_started(world.database, run, "b")
+    step_record.step_finished(world.database, run, "a", runs.SUCCEEDED, rows=3)
+    step_record.step_started(world.database, run, "b")
     page.locator(".gantt rect.succeeded").wait_for()
     page.locator("#said", has_text="1 of 2 steps done").wait_for(state="attached")
-    runs.finish(world.database, run_id, runs.FAILED)
+    run_end.finish(world.database, run_id, runs.FAILED)
     page.locator("[data-ended=yes]").wait_for(state="attached")
     assert page.locator(".gantt rect.running").count() == 0

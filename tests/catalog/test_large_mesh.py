@@ -17,6 +17,7 @@ from tulle.catalog.page_values import CARDS_A_DOMAIN
 from tulle.catalog.pictures import PICTURED
 from tulle.catalog.portal import PRODUCTS_A_PAGE, RUNS_A_PAGE
 from tulle.pipeline import run as runs
+from tulle.pipeline import run_end
 from tulle.spec.product import DataProduct, DataSet, InputPort
 from tulle.state import products
 from tulle.state.tables import runs as run_table
@@ -109,7 +110,7 @@ def test_pages_ask_as_often_as_for_a_few_products(large: World) -> None:
 
 def test_runs_are_paged_and_chosen(large: World) -> None:
     ended = runs.request(large.database, "p-001", environment="dev")
-    runs.finish(large.database, ended, runs.STOPPED)
+    run_end.finish(large.database, ended, runs.STOPPED)
     with Browser(large) as browser:
         html = browser.get("/runs")
         assert html.count('<span class="run">') == RUNS_A_PAGE

@@ -13,7 +13,7 @@ from tests.catalog.conftest import Browser, World
 from tulle.catalog.trial import How, TryAnswer
 from tulle.errors import Unavailable
 from tulle.pipeline import run as runs
-from tulle.pipeline import schedule
+from tulle.pipeline import run_end, schedule
 from tulle.spec.schedule import Schedule
 from tulle.state.tables import run_steps
 
@@ -206,7 +206,7 @@ def test_a_run_that_goes_on_asks_to_be_looked_at_again(world: World, browser: Br
     going_on = browser.get(f"/runs/{run_id}")
     assert f"/runs/{run_id}/progress" in going_on
     world.database.engine.dispose()
-    runs.finish(world.database, run_id, "stopped")
+    run_end.finish(world.database, run_id, "stopped")
     assert "stopped" in browser.get(f"/runs/{run_id}/progress")
 
 

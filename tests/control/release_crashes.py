@@ -31,7 +31,7 @@ from tulle.config import Settings
 from tulle.control import environments, product_release, promotion, retirement
 from tulle.errors import Conflict, NotFound
 from tulle.pipeline import promotion as record
-from tulle.pipeline import release
+from tulle.pipeline import release, run_end
 from tulle.pipeline import run as runs
 from tulle.pipeline.execute import execute
 from tulle.server.app import open_workspace
@@ -150,9 +150,9 @@ def crash(folder: Path, what: str, point: int) -> str:
 def look(folder: Path, what: str) -> dict[str, Any]:
     team = Again(folder)
     workspace = team.workspace
-    runs.recover(workspace.database)
+    run_end.recover(workspace.database)
     for run in runs.recent(workspace.database, status=runs.QUEUED):
-        runs.finish(workspace.database, run.id, runs.STOPPED)  # what `recover` does to it a minute later
+        run_end.finish(workspace.database, run.id, runs.STOPPED)  # what `recover` does to it a minute later
     if what == "retire":
         gone = _is_gone(workspace.database)
         sound = gone or retirement.find(workspace.database, "features") is not None

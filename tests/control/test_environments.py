@@ -19,6 +19,7 @@ from tulle.config import Warehouse
 from tulle.control import environments, retirement
 from tulle.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
 from tulle.pipeline import run as runs
+from tulle.pipeline import run_turn
 from tulle.pipeline.execute import execute
 from tulle.sdk.releases import ReleaseClient
 from tulle.state import log
@@ -112,7 +113,7 @@ def test_a_preview_does_not_go_under_a_run_nor_shadow_an_environment(team: Team)
     run_id = runs.request(workspace.database, "sales", environment="preview-busy")
     with pytest.raises(Conflict, match="waits for its turn"):
         environments.remove_preview(workspace, "sales", "busy", by="ann")
-    runs.claim(workspace.database, run_id, warehouse="shop", bounds=Warehouse())
+    run_turn.claim(workspace.database, run_id, warehouse="shop", bounds=Warehouse())
     with pytest.raises(Conflict, match="is working on"):
         environments.remove_preview(workspace, "sales", "busy", by="ann")
     with pytest.raises(NotFound) as unknown:

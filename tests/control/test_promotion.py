@@ -22,6 +22,7 @@ from tulle.errors import Conflict, Denied, NotFound, Unavailable
 from tulle.lake.repository import Lake
 from tulle.pipeline import promotion as record
 from tulle.pipeline import run as runs
+from tulle.pipeline import run_end, run_turn
 from tulle.state import log
 from tulle.state.db import Database
 from tulle.state.tables import approvals, promotions
@@ -137,11 +138,11 @@ def test_nobody_rolls_back_under_a_run(team: Team) -> None:
     released(team, "1.0.1", "SELECT id, customer, day, amount FROM till_rows WHERE id < 9\n")
     team.wait(promotion.promote(workspace, "sales", "1.0.1", to="prod", by="ann"))
     run_id = runs.request(workspace.database, "sales")
-    runs.claim(workspace.database, run_id, warehouse="shop", bounds=Warehouse())
+    run_turn.claim(workspace.database, run_id, warehouse="shop", bounds=Warehouse())
     with pytest.raises(Conflict) as refused:
         promotion.rollback(workspace, "sales", to="1.0.0", by="bob")
     assert run_id in refused.value.message
-    runs.finish(workspace.database, run_id, runs.STOPPED)
+    run_end.finish(workspace.database, run_id, runs.STOPPED)
     assert promotion.rollback(workspace, "sales", to="1.0.0", by="bob").status == "done"
 
 

@@ -24,6 +24,7 @@ from sqlalchemy import Connection
 from tests.pipeline.conftest import FEATURES, ROWS, SALES, Mesh, World
 
 from tulle.pipeline import run as runs
+from tulle.pipeline import run_end
 from tulle.state.db import Database
 
 NEW_ROW = "4,eve,04.02.2020,7\n"
@@ -87,7 +88,7 @@ def crash(mesh: Mesh, point: int) -> Any:
 
 def look(mesh: Mesh) -> dict[str, Any]:
     world = World(mesh)
-    runs.recover(world.database)
+    run_end.recover(world.database)
     last = runs.recent(world.database, limit=1)[0]
     published = {name: len(world.rows("sales", name)) for name in ("till_rows", "sales")}
     again = world.run("sales")

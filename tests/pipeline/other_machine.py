@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from tulle.pipeline import alive, worker
-from tulle.pipeline import run as runs
+from tulle.pipeline import alive, run_end, run_turn, worker
 
 alive.SAYS_EVERY_SECONDS = 0.1
-runs.machine = worker.machine = lambda: "elsewhere:1"  # type: ignore[attr-defined]
+run_turn.machine = run_end.machine = worker.machine = lambda: "elsewhere:1"  # type: ignore[attr-defined]
 sys.exit(worker.main(["--mesh", sys.argv[1], "--run", sys.argv[2]]))

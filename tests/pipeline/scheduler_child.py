@@ -12,15 +12,14 @@ import time
 from pathlib import Path
 
 from tulle.config import Settings
-from tulle.pipeline import run as runs
-from tulle.pipeline import worker
+from tulle.pipeline import run_end, worker
 from tulle.pipeline.scheduler import Scheduler
 from tulle.spec.mesh import load_settings
 from tulle.state.db import open_database
 
 
 def main() -> None:
-    runs._NEVER_STARTED_SECONDS = 4.0  # a minute is long for a test
+    run_end._NEVER_STARTED_SECONDS = 4.0  # a minute is long for a test
     settings = load_settings(Path(sys.argv[1]))
     left = int(sys.argv[3]) if "--die" in sys.argv else 0
 
@@ -35,7 +34,7 @@ def main() -> None:
     scheduler = Scheduler(settings, database, start=start)
     print("ready", flush=True)
     while True:
-        runs.recover(database)
+        run_end.recover(database)
         if not scheduler.step():
             time.sleep(0.1)
 

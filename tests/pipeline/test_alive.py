@@ -15,7 +15,7 @@ from tests.pipeline.conftest import Mesh, World
 from tests.pipeline.test_worker import SLOW, until
 
 from tulle.config import Warehouse
-from tulle.pipeline import alive, worker
+from tulle.pipeline import alive, run_end, run_turn, worker
 from tulle.pipeline import run as runs
 from tulle.pipeline.alive import Watch, machine
 from tulle.state.db import Database
@@ -57,12 +57,12 @@ def test_process_ids_of_another_machine_mean_nothing_here(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = runs.request(database, "sales")
-    runs.claim(database, run_id, warehouse="shop", bounds=Warehouse())
+    run_turn.claim(database, run_id, warehouse="shop", bounds=Warehouse())
     with database.write() as cx:  # no such process is here
         cx.execute(update(run_table).values(machine="elsewhere:1", pid=2**22 + 1))
-    assert runs.recover(database) == ()
+    assert run_end.recover(database) == ()
     monkeypatch.setattr(alive, "GONE_AFTER_SECONDS", 0.0)
-    assert runs.recover(database) == (run_id,)
+    assert run_end.recover(database) == (run_id,)
     ended = runs.get(database, run_id)
     assert (ended.status, ended.cause) == ("stopped", "lost")
 
@@ -100,7 +100,7 @@ def watched(world: World, done: Callable[[], bool], seconds: float) -> bool:
     while not done():
         if time.monotonic() > deadline:
             return False
-        runs.recover(world.database)
+        run_end.recover(world.database)
         time.sleep(0.05)
     return True
 

@@ -14,7 +14,7 @@ from sqlalchemy import insert, select, update
 from tests.pipeline.test_scheduler import World
 
 from tulle.errors import Conflict, Invalid, NotFound, Unavailable
-from tulle.pipeline import backfill, schedule
+from tulle.pipeline import backfill, run_end, schedule
 from tulle.pipeline import run as runs
 from tulle.pipeline.backfill import windows
 from tulle.spec.schedule import Schedule
@@ -229,7 +229,7 @@ def test_a_run_that_never_began_is_started_again(world: World) -> None:
     world.go_on(0)
     with world.database.write() as cx:
         cx.execute(update(run_table).values(requested_at=1.0))
-    runs.recover(world.database)
+    run_end.recover(world.database)
     world.go_on(0)
     assert len(world.started) == 2
     world.end()

@@ -14,7 +14,7 @@ import pytest
 from tests.pipeline.conftest import Mesh, World
 
 from tulle.pipeline import run as runs
-from tulle.pipeline import worker
+from tulle.pipeline import run_end, worker
 from tulle.pipeline.dbt_told import placed
 from tulle.pipeline.execute import execute
 from tulle.pipeline.graph import load_code
@@ -241,7 +241,7 @@ def test_2_killed_while_dbt_builds_nothing_of_it_stays(shop: World) -> None:
         time.sleep(0.02)
     while not runs.get(shop.database, asked).ended:
         assert time.monotonic() < deadline
-        runs.recover(shop.database)
+        run_end.recover(shop.database)
     killed = runs.get(shop.database, asked)
     assert (killed.status, killed.cause, steps(killed)["store_models"].status) == (
         "stopped",

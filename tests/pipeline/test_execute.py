@@ -17,7 +17,7 @@ from tests.pipeline.conftest import ROWS, World
 from tulle.errors import LimitExceeded, Unavailable
 from tulle.lake.dag import RunBranch
 from tulle.lake.repository import Repository
-from tulle.pipeline import alive
+from tulle.pipeline import alive, run_end
 from tulle.pipeline import carry as execution
 from tulle.pipeline import execute as run_as_a_whole
 from tulle.pipeline import run as runs
@@ -449,7 +449,7 @@ def test_a_run_stopped_at_the_last_moment_publishes_nothing(
     publish = execution.Execution._publish
 
     def stopped(self: Any, base: str) -> Any:
-        runs.finish(world.database, self.run.id, "stopped")
+        run_end.finish(world.database, self.run.id, "stopped")
         return publish(self, base)
 
     monkeypatch.setattr(execution.Execution, "_publish", stopped)
@@ -476,7 +476,7 @@ def test_what_was_published_succeeded_whatever_goes_wrong_after_it(
 def test_why_a_run_failed_is_recorded_when_the_database_is_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finish, tries = runs.finish, []
+    finish, tries = run_end.finish, []
 
     def away(*given: Any, **said: Any) -> bool:
         tries.append(given)
@@ -485,7 +485,7 @@ def test_why_a_run_failed_is_recorded_when_the_database_is_back(
         return finish(*given, **said)
 
     monkeypatch.setattr(run_as_a_whole, "RECORD_AGAIN_SECONDS", 0.0)
-    monkeypatch.setattr(runs, "finish", away)
+    monkeypatch.setattr(run_end, "finish", away)
     world.mesh.sales("transform/sales.sql", "SELECT id, custmer FROM till_rows")
     run = world.run("sales")
     assert (run.status, len(tries)) == ("failed", 3)
@@ -506,7 +506,7 @@ def test_who_is_taken_for_dead_just_before_it_publishes_publishes_nothing(
             with world.database.write() as cx:
                 cx.execute(update(run_table).where(run_table.c.id == run_id).values(machine="elsewhere:1"))
             patched.setattr(alive, "GONE_AFTER_SECONDS", 0.0)
-            assert runs.recover(world.database) == (run_id,)
+            assert run_end.recover(world.database) == (run_id,)
             beside.append(world.run("sales"))
         return publish(branches, *given, **more)
 

@@ -10,7 +10,7 @@ from sqlalchemy import func, insert, select, update
 
 from tulle.config import Settings
 from tulle.pipeline import forget as forgetting
-from tulle.pipeline import promotion, schedule
+from tulle.pipeline import promotion, run_end, schedule, step_record
 from tulle.pipeline import run as runs
 from tulle.pipeline.forget import forget
 from tulle.state.db import Database, now
@@ -23,8 +23,8 @@ DAY = 86_400.0
 
 def ended(database: Database, days_ago: float, status: str = runs.FAILED, product: str = "sales") -> str:
     run_id = runs.request(database, product)
-    runs.begin(database, run_id, branch="b", base_commit="c", steps=[("job", "sql")])
-    runs.finish(database, run_id, status)
+    step_record.begin(database, run_id, branch="b", base_commit="c", steps=[("job", "sql")])
+    run_end.finish(database, run_id, status)
     at = now() - days_ago * DAY
     with database.write() as cx:
         mine = update(run_table).where(run_table.c.id == run_id)

@@ -16,6 +16,7 @@ from tulle.control import apply, promotion
 from tulle.errors import Conflict
 from tulle.lake.repository import Repository
 from tulle.pipeline import run as runs
+from tulle.pipeline import run_end
 from tulle.pipeline.name_uses import uses_of
 
 
@@ -69,7 +70,7 @@ def test_what_is_in_force_or_on_its_way_keeps_its_tag_and_branch(team: Team) -> 
     assert reasons(sales(team).delete_branch, "test") == ["release 1.0.0 is in force in 'test', which it is"]
     run_id = runs.request(workspace.database, "sales", environment="dev")
     assert reasons(sales(team).delete_branch, "dev") == [f"run {run_id} works for it"]
-    runs.finish(workspace.database, run_id, runs.STOPPED)
+    run_end.finish(workspace.database, run_id, runs.STOPPED)
     promotion.withdraw(workspace, asked.id, by="ann")
     sales(team).delete_branch("dev")
     sales(team).delete_tag("release-1.0.1")

@@ -9,7 +9,7 @@ from tests.pipeline.conftest import SALES, World
 
 from tulle.config import Settings, Warehouse
 from tulle.errors import Invalid, LimitExceeded
-from tulle.pipeline import queue
+from tulle.pipeline import queue, run_end, run_turn
 from tulle.pipeline import run as runs
 from tulle.pipeline.execute import execute
 from tulle.spec.mesh import load_mesh
@@ -54,11 +54,11 @@ def test_a_full_queue_refuses_and_says_what_to_do(night: World) -> None:
     assert full.value.message == "the queue of warehouse 'night' is full: 2 of at most 2 runs wait"
     assert "`tulle runs ID --stop`" in str(full.value.hint)
     assert [run.id for run in runs.recent(night.database)] == [second, first]
-    runs.finish(night.database, second, runs.STOPPED)
+    run_end.finish(night.database, second, runs.STOPPED)
     queue.request(night.database, spec, "features")  # another warehouse, whose queue is its own
     runs.request(night.database, "sales", options={"warehouse": "night", "fired": {"reason": "cron"}})
     assert queue.request(night.database, spec, "sales")  # what a schedule started does not fill it
-    runs.claim(night.database, first, warehouse="night", bounds=Warehouse())
+    run_turn.claim(night.database, first, warehouse="night", bounds=Warehouse())
     assert queue.request(night.database, spec, "sales")
 
 
@@ -71,14 +71,14 @@ def test_a_run_that_waits_says_for_what(night: World) -> None:
 
     first = queue.request(night.database, spec, "sales")
     assert waits(first) == ""
-    runs.claim(night.database, first, warehouse="night", bounds=Warehouse())
+    run_turn.claim(night.database, first, warehouse="night", bounds=Warehouse())
     elsewhere = queue.request(night.database, spec, "sales", environment="dev")
     assert waits(elsewhere) == "warehouse 'night' has 1 of 1 runs under way"
     third = queue.request(night.database, spec, "sales", environment="test")
     assert waits(third) == "warehouse 'night' has 1 of 1 runs under way, and 1 came before"
     same = queue.request(night.database, spec, "features")
     assert waits(same) == ""
-    runs.finish(night.database, elsewhere, runs.STOPPED)
+    run_end.finish(night.database, elsewhere, runs.STOPPED)
     again = queue.request(night.database, spec, "sales")
     assert waits(again) == f"run {first} of 'sales' on 'main' is under way"
     assert waits(first) == ""

@@ -16,7 +16,7 @@ from tulle.errors import Conflict, Invalid, NotFound, TulleError, Unavailable
 from tulle.events import DATA_LATE, PRODUCT_APPLIED, PRODUCT_DESTROYED, Event
 from tulle.lake.repository import open_lake
 from tulle.pipeline import run as runs
-from tulle.pipeline import schedule
+from tulle.pipeline import run_end, schedule
 from tulle.pipeline import scheduler as scheduling
 from tulle.pipeline.scheduler import Scheduler
 from tulle.spec.product import DataProduct
@@ -80,7 +80,7 @@ class World:
         with self.database.write() as cx:
             at = {"started_at": self.at, "pid": 1, "pid_started": 1.0, "status": runs.RUNNING}
             cx.execute(update(run_table).where(run_table.c.id == run_id).values(**at))
-        runs.finish(self.database, run_id, status, error=error)
+        run_end.finish(self.database, run_id, status, error=error)
         with self.database.write() as cx:
             cx.execute(update(run_table).where(run_table.c.id == run_id).values(finished_at=self.at))
         self.go_on(0)
@@ -208,27 +208,27 @@ def test_after_upstream_published_once_for_all_of_it(world: World) -> None:
     world.apply("first", None)
     world.apply("second", None)
     for name in ("first", "second"):
-        runs.finish(world.database, runs.request(world.database, name), runs.SUCCEEDED)
+        run_end.finish(world.database, runs.request(world.database, name), runs.SUCCEEDED)
     world.go_on(1)
     world.apply("below", Schedule(on=("first", "second")), domain="other")
     one, two = (runs.request(world.database, name) for name in ("first", "second"))
-    runs.finish(world.database, one, runs.SUCCEEDED)
+    run_end.finish(world.database, one, runs.SUCCEEDED)
     world.at = max(world.at, runs.get(world.database, one).finished_at or 0)
     world.go_on(1)
     assert world.told() == [("upstream", world.told()[0][1], "waiting")]  # the second is on its way
-    runs.finish(world.database, two, runs.SUCCEEDED)
+    run_end.finish(world.database, two, runs.SUCCEEDED)
     world.go_on(1)
     assert [s for *_, s in world.told()] == ["started"]
     three = runs.request(world.database, "first")
-    runs.finish(world.database, three, runs.SUCCEEDED)
+    run_end.finish(world.database, three, runs.SUCCEEDED)
     four = runs.request(world.database, "first")
-    runs.finish(world.database, four, runs.SUCCEEDED)
+    run_end.finish(world.database, four, runs.SUCCEEDED)
     world.go_on(60)
     assert [s for *_, s in world.told()] == ["started", "waiting"]  # two publishings, one more run
     five = runs.request(world.database, "first")
-    runs.finish(world.database, five, runs.UNCHANGED)
+    run_end.finish(world.database, five, runs.UNCHANGED)
     six = runs.request(world.database, "first", environment="test")
-    runs.finish(world.database, six, runs.SUCCEEDED)
+    run_end.finish(world.database, six, runs.SUCCEEDED)
     world.end()
     world.end()
     assert [s for *_, s in world.told()] == ["succeeded", "succeeded"]
@@ -236,7 +236,7 @@ def test_after_upstream_published_once_for_all_of_it(world: World) -> None:
 
 def _published(world: World, product: str, environment: str = "main") -> None:
     run_id = runs.request(world.database, product, environment=environment)
-    runs.finish(world.database, run_id, runs.SUCCEEDED)
+    run_end.finish(world.database, run_id, runs.SUCCEEDED)
     world.at = max(world.at, runs.get(world.database, run_id).finished_at or 0)
     world.go_on(1)
 
@@ -247,7 +247,7 @@ def test_after_several_only_when_each_has_published(world: World) -> None:
     world.apply("below", Schedule(on=("first", "second", "third")), domain="other")
     _published(world, "first")
     _published(world, "first")
-    runs.finish(world.database, runs.request(world.database, "second"), runs.FAILED)
+    run_end.finish(world.database, runs.request(world.database, "second"), runs.FAILED)
     _published(world, "third")
     assert [s for *_, s in world.told()] == ["skipped"] * 3
     found = sorted(schedule.fires(world.database, product="below"), key=lambda f: f.id)
@@ -359,7 +359,7 @@ def test_a_run_whose_process_never_came_is_fired_again_and_costs_no_try(world: W
     world.go_on(3600)
     with world.database.write() as cx:  # a scheduler died after it recorded the run, before it started it
         cx.execute(update(run_table).values(requested_at=1.0))
-    assert runs.recover(world.database) == (world.started[0],)
+    assert run_end.recover(world.database) == (world.started[0],)
     world.go_on(0)
     assert [s for *_, s in world.told()] == ["stopped", "started"]
     assert len(set(world.started)) == 2
@@ -488,7 +488,7 @@ def test_nothing_runs_by_itself_where_schedules_are_off(database: Database, tmp_
     world.apply("report", Schedule(on=("orders",), environments=both))
     for environment in both:  # somebody runs it by hand
         run_id = runs.request(database, "orders", environment=environment)
-        runs.finish(database, run_id, runs.SUCCEEDED)
+        run_end.finish(database, run_id, runs.SUCCEEDED)
     world.go_on(3600)
     found = {(f.product, f.environment, f.reason): f for f in schedule.fires(database)}
     for product, reason in (("orders", "cron"), ("stock", "fresh"), ("report", "upstream")):

@@ -9,6 +9,7 @@ import pytest
 
 from tulle.errors import Invalid, LimitExceeded, Unavailable
 from tulle.pipeline import run as runs
+from tulle.pipeline import step_record
 from tulle.pipeline import steps as module
 from tulle.pipeline.run import Report
 from tulle.pipeline.steps import Steps
@@ -20,7 +21,7 @@ from tulle.state.db import Database
 def run(database: Database) -> runs.Run:
     run_id = runs.request(database, "sales")
     names = [(f"job{number}", "sql") for number in range(4)]
-    runs.begin(database, run_id, branch="run-x", base_commit="0", steps=names)
+    step_record.begin(database, run_id, branch="run-x", base_commit="0", steps=names)
     return runs.get(database, run_id)
 
 
@@ -70,7 +71,7 @@ def test_what_cannot_be_recorded_ends_the_run(
         raise LimitExceeded("disk full")
 
     steps = Steps(database, run)
-    monkeypatch.setattr(module.runs, "tell", full)
+    monkeypatch.setattr(module.step_record, "tell", full)
     with pytest.raises(LimitExceeded), steps.taken_down():
         steps.started("job0")
 
@@ -82,7 +83,7 @@ def test_why_a_job_failed_is_told_and_not_that_it_cannot_be_recorded(
         raise LimitExceeded("disk full")
 
     steps = Steps(database, run)
-    monkeypatch.setattr(module.runs, "tell", full)
+    monkeypatch.setattr(module.step_record, "tell", full)
     with pytest.raises(Invalid, match="no such column") as caught, steps.taken_down():
         steps.started("job0")
         raise Invalid("no such column")
@@ -92,7 +93,7 @@ def test_why_a_job_failed_is_told_and_not_that_it_cannot_be_recorded(
 def test_what_could_not_be_recorded_at_first_is_recorded_later(
     database: Database, run: runs.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell, refused = runs.tell, threading.Event()
+    tell, refused = step_record.tell, threading.Event()
 
     def busy_once(*given: Any) -> None:
         if not refused.is_set():
@@ -101,7 +102,7 @@ def test_what_could_not_be_recorded_at_first_is_recorded_later(
         tell(*given)
 
     monkeypatch.setattr(module, "AGAIN_SECONDS", 0.01)
-    monkeypatch.setattr(module.runs, "tell", busy_once)
+    monkeypatch.setattr(module.step_record, "tell", busy_once)
     steps = Steps(database, run)
     with steps.taken_down():
         steps.started("job0")

@@ -18,7 +18,7 @@ from tests.pipeline.crash_points import stride
 
 from tulle.config import Warehouse
 from tulle.errors import Unavailable
-from tulle.pipeline import mesh_lake, worker
+from tulle.pipeline import alive, mesh_lake, run_end, run_turn, worker
 from tulle.pipeline import run as runs
 from tulle.pipeline.share import niceness
 
@@ -48,7 +48,7 @@ def start(world: World, product: str = "sales") -> str:
 
 
 def end(world: World, run_id: str, seconds: float = 30) -> runs.Run:
-    until(lambda: runs.get(world.database, run_id).ended or bool(runs.recover(world.database)), seconds)
+    until(lambda: runs.get(world.database, run_id).ended or bool(run_end.recover(world.database)), seconds)
     return runs.get(world.database, run_id)
 
 
@@ -114,7 +114,7 @@ def test_a_run_ended_in_the_middle_publishes_nothing_and_runs_again(
         os.kill(pid, signal.SIGKILL)
     else:
         worker.stop(world.database, run_id)
-        assert not runs.is_alive(pid, 0)
+        assert not alive.is_alive(pid, 0)
     stopped = end(world, run_id)
     assert (stopped.status, stopped.cause) == ("stopped", "lost" if how == "kill" else "cancelled")
     assert stopped.error is not None
@@ -139,7 +139,7 @@ def test_a_run_ended_in_the_middle_publishes_nothing_and_runs_again(
 def test_a_run_has_ended_when_it_has_published(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """No crash comes between: main moves and the run ends by one transaction."""
     run_id = runs.request(world.database, "sales")
-    monkeypatch.setattr(runs, "finish", lambda *_, **__: True)
+    monkeypatch.setattr(run_end, "finish", lambda *_, **__: True)
     from tulle.pipeline.execute import execute
 
     execute(world.database, world.lake, world.mesh.spec(), run_id)
@@ -179,7 +179,7 @@ def test_stopping_what_has_ended_or_never_began(world: World) -> None:
     worker.stop(world.database, waiting)
     assert runs.get(world.database, waiting).status == "stopped"
     mine = runs.request(world.database, "sales")
-    runs.claim(world.database, mine, warehouse="shop", bounds=Warehouse())
+    run_turn.claim(world.database, mine, warehouse="shop", bounds=Warehouse())
     worker.stop(world.database, mine)  # the process is this one, which is no worker: it is let be
     assert runs.get(world.database, mine).status == "stopped"
 

@@ -23,7 +23,7 @@ from tests.pipeline.crash_points import in_child, killed_at
 from tests.pipeline.test_scheduler import World
 
 from tulle.config import Settings
-from tulle.pipeline import backfill, schedule
+from tulle.pipeline import backfill, run_end, schedule
 from tulle.pipeline import run as runs
 from tulle.pipeline.scheduler import Scheduler
 from tulle.spec.schedule import Schedule
@@ -80,18 +80,18 @@ def _carry_out(folder: Path, database: Database) -> None:
             with database.write() as cx:
                 begun = {"status": runs.RUNNING, "started_at": LATER, "pid": 1, "pid_started": 1.0}
                 cx.execute(update(run_table).where(run_table.c.id == run_id).values(**begun))
-        runs.finish(database, run_id, runs.SUCCEEDED)
+        run_end.finish(database, run_id, runs.SUCCEEDED)
 
 
 def go_on(folder: Path) -> dict[str, Any]:
-    runs._NEVER_STARTED_SECONDS = 0.0
+    run_end._NEVER_STARTED_SECONDS = 0.0
     database = database_of(folder)
     two = [scheduler(folder, database), scheduler(folder, database)]
     quiet = 0
     for one in itertools.islice(itertools.cycle(two), 60):
         quiet = 0 if one.step() else quiet + 1
         _carry_out(folder, database)
-        if not runs.recover(database) and quiet > 2:
+        if not run_end.recover(database) and quiet > 2:
             break
     found = schedule.fires(database)
     with database.read() as cx:

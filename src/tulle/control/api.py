@@ -22,7 +22,7 @@ from tulle.control.plan_api import plan_routes
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.errors import Invalid
-from tulle.pipeline import promotion, queue, worker
+from tulle.pipeline import promotion, queue, run_end, worker
 from tulle.pipeline import run as runs
 from tulle.pipeline.carry import asked_window
 from tulle.pipeline.dry_run import foresee
@@ -185,7 +185,7 @@ def _run_routes(api: Routes, workspace: Workspace) -> None:
         if promotion.in_force(database, body.product, branch) is None:
             code = load_code(spec.product(body.product), spec=spec)
             code.require_valid()
-        runs.recover(database)
+        run_end.recover(database)
         options = body.options()
         window = asked_window(options.get("window"))
         if window and code is not None and not any(job.way.strategy == WINDOW for job in code.jobs):
@@ -203,7 +203,7 @@ def _run_routes(api: Routes, workspace: Workspace) -> None:
 
     @api.get("/runs")
     def recent(product: str | None = None, limit: Limit = 20) -> dict[str, Any]:
-        runs.recover(database)
+        run_end.recover(database)
         return {
             "runs": [
                 _run(run, with_steps=False) for run in runs.recent(database, product=product, limit=limit)
@@ -242,7 +242,7 @@ def _run_routes(api: Routes, workspace: Workspace) -> None:
 
     @api.get("/runs/{run_id}")
     def one(run_id: str) -> dict[str, Any]:
-        runs.recover(database)
+        run_end.recover(database)
         run = runs.get(database, run_id)
         waits = queue.what_for(database, workspace.settings, run)
         return {**_run(run, with_steps=True), "waits_for": waits}

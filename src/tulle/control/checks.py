@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.catalog.routes import Routes
 from tulle.control.workspace import Workspace
-from tulle.pipeline import queue, worker
-from tulle.pipeline import run as runs
+from tulle.pipeline import queue, run_end, worker
 from tulle.pipeline.graph import ProductCode, load_code
 from tulle.pipeline.inspect import CHECKS
 from tulle.quality.check import Check
@@ -71,7 +70,7 @@ def router(workspace: Workspace) -> Routes:
     def judge(product: str, body: CheckBody) -> dict[str, Any]:
         products.applied_product(database, product)
         workspace.lake.repository(product).resolve(body.environment)
-        runs.recover(database)
+        run_end.recover(database)
         options = {"only": CHECKS, "tags": body.tags}
         run_id = queue.request(
             database, workspace.spec(), product, environment=body.environment, options=options

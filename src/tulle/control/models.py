@@ -22,8 +22,7 @@ from tulle.control.environments import branch_for_run
 from tulle.control.workspace import Workspace
 from tulle.errors import AlreadyExists, Conflict, Invalid, Unavailable
 from tulle.lake.dag import run_branch
-from tulle.pipeline import experiment, queue, worker
-from tulle.pipeline import run as runs
+from tulle.pipeline import experiment, queue, run_end, worker
 from tulle.pipeline.experiments_compared import as_plain as experiment_told
 from tulle.pipeline.experiments_compared import compared
 from tulle.pipeline.graph import load_code
@@ -86,7 +85,7 @@ def start_training(
             f"product '{product}' has published no data set '{asked.data_set}' on '{branch}'",
             hint=f"`tulle run {product}` publishes its data sets",
         )
-    runs.recover(workspace.database)
+    run_end.recover(workspace.database)
     options = {"only": TRAIN, TRAIN: asked.as_options()}
     run_id = queue.request(workspace.database, spec, product, environment=branch, options=options)
     worker.start(workspace.settings, run_id)

@@ -22,7 +22,7 @@ from tulle.control.impact import agreed_with
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, NotFound, Problem, TulleError, Unavailable
 from tulle.events import PROMOTION_DECIDED, Event
-from tulle.pipeline import manifest, promotion, release, worker
+from tulle.pipeline import manifest, promotion, release, run_end, worker
 from tulle.pipeline import run as runs
 from tulle.pipeline.promotion import (
     DONE,
@@ -293,14 +293,14 @@ def _start_if_approved(workspace: Workspace, asked: Promotion, environment: Envi
         _as_it_stands(workspace, asked, environment)
     except Conflict:
         return promotion.get(database, asked.id)
-    runs.recover(database)
+    run_end.recover(database)
     options = {"release": asked.version, "promotion": asked.id}
     run_id = runs.request(database, asked.product, environment=asked.branch, options=options)
     with database.write() as cx:
         mine = promotion.change(cx, asked.id, WAITING, status=RUNNING, run_id=run_id, message="")
     if not mine:  # somebody else started it just now
         error = Unavailable("another run carries the promotion out")
-        runs.finish(database, run_id, runs.STOPPED, error=error, cause=runs.SUPERSEDED)
+        run_end.finish(database, run_id, runs.STOPPED, error=error, cause=runs.SUPERSEDED)
     else:
         worker.start(workspace.settings, run_id)
     return promotion.get(database, asked.id)

@@ -20,7 +20,7 @@ from tulle.control.environments import by_whom
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, NotFound
 from tulle.lake.access import ADMINISTRATOR, Access
-from tulle.pipeline import manifest, release
+from tulle.pipeline import manifest, release, run_end
 from tulle.pipeline import promotion as record
 from tulle.pipeline import run as runs
 from tulle.pipeline.pin import pinned_readers
@@ -239,7 +239,7 @@ def _promotion_routes(api: Routes, workspace: Workspace, access: Access) -> None
     def one(id_: str) -> dict[str, Any]:
         asked = record.get(workspace.database, id_)
         if asked.status == record.RUNNING:
-            runs.recover(workspace.database)
+            run_end.recover(workspace.database)
             record.try_to_settle(workspace.database, workspace.lake, product=asked.product)
             asked = record.get(workspace.database, id_)
         return promotion.as_plain(workspace, asked)

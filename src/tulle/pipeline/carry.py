@@ -26,6 +26,7 @@ from tulle.lake.dag import RunBranch, run_branch
 from tulle.lake.draft import Draft
 from tulle.lake.repository import Commit, Lake, Repository
 from tulle.pipeline import run as runs
+from tulle.pipeline import run_end, step_record
 from tulle.pipeline.by_service import packaged
 from tulle.pipeline.dbt_make import STATE
 from tulle.pipeline.gather import Sources
@@ -201,14 +202,14 @@ class Execution:
             earlier_run = runs.get(self.database, str(earlier))
             self.taken_up = take_up(earlier_run, self.run, self.branches, log_line)
         steps = [(job.name, job.shown_kind) for job in self.code.jobs] + [(PUBLISH, PUBLISH)]
-        runs.begin(self.database, self.run.id, branch=self.branch, base_commit=base, steps=steps)
+        step_record.begin(self.database, self.run.id, branch=self.branch, base_commit=base, steps=steps)
         with self.steps.taken_down():
             self._carry_out_all()
             with self._reported(PUBLISH):
                 commit_id = self._publish(base)
         self.branches.discard()
         if commit_id is None:
-            runs.finish(self.database, self.run.id, runs.UNCHANGED)
+            run_end.finish(self.database, self.run.id, runs.UNCHANGED)
             log_line("everything is up to date")
 
     def _carry_out_all(self) -> None:
@@ -556,7 +557,7 @@ class Execution:
         self.steps.settled()  # all that was done is told before anything is published
 
         def end(cx: Connection, commit: Commit) -> None:
-            runs.publishes(cx, self.run, commit.id, self._published(commit.id, removed))
+            run_end.publishes(cx, self.run, commit.id, self._published(commit.id, removed))
 
         taken_up = [f"what run {self.taken_up.run} made"] if self.taken_up else []
         done = [*self.changed, *taken_up, *(f"without {name}" for name in removed)]

@@ -18,6 +18,7 @@ from tulle.errors import Broken, LimitExceeded, NotFound, TulleError, Unavailabl
 from tulle.lake.hooks.sandbox import Sandbox
 from tulle.lake.repository import Lake, Repository
 from tulle.pipeline import run as runs
+from tulle.pipeline import run_end, run_turn
 from tulle.pipeline.carry import Execution, disk_error, log_line, opened
 from tulle.pipeline.environment import code_of_run, upstream_branch
 from tulle.pipeline.gather import Sources
@@ -46,7 +47,7 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
         product = spec.product(asked.product)
         name = product.warehouse_name
         warehouse = spec.settings.warehouse_of(name)
-        runs.claim(database, run_id, warehouse=name, bounds=warehouse)
+        run_turn.claim(database, run_id, warehouse=name, bounds=warehouse)
         log_line(f"warehouse {name}: {told(warehouse)}")
         with (
             Watchdog(
@@ -107,7 +108,7 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
         raise
     except BaseException:
         stopped = Unavailable(f"run {run_id} was interrupted; nothing was published", hint="run again")
-        runs.settle(database, run_id, stopped, runs.LOST)
+        run_end.settle(database, run_id, stopped, runs.LOST)
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -135,10 +136,10 @@ def _fail(database: Database, run_id: str, error: TulleError, cause: str = runs.
         log_line(f"  {problem}")
     for _ in range(RECORD_TRIES - 1):
         try:
-            runs.finish(database, run_id, runs.FAILED, error=error, cause=cause)
+            run_end.finish(database, run_id, runs.FAILED, error=error, cause=cause)
         except Unavailable as exc:
             log_line(f"that cannot be recorded yet: {exc.message}")
             time.sleep(RECORD_AGAIN_SECONDS)
         else:
             return
-    runs.finish(database, run_id, runs.FAILED, error=error, cause=cause)
+    run_end.finish(database, run_id, runs.FAILED, error=error, cause=cause)

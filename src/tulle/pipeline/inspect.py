@@ -15,6 +15,7 @@ from tulle.errors import Denied, NotFound, Problem
 from tulle.lake.hooks.sandbox import Sandbox
 from tulle.lake.repository import Lake, Repository
 from tulle.pipeline import run as runs
+from tulle.pipeline import run_end, step_record
 from tulle.pipeline.carry import log_line
 from tulle.pipeline.dbt_make import judge_project
 from tulle.pipeline.graph import ProductCode
@@ -72,14 +73,14 @@ def inspect(
         )
         raise NotFound(f"{what} on '{run.environment}'", hint=hint)
     names = list(wanted)
-    runs.begin(
+    step_record.begin(
         database, run.id, branch=run.environment, base_commit=commit, steps=[(name, STEP) for name in names]
     )
     judge = Judge(database, lake, repository, engine, run, upstream_branch)
     judge.sandbox = sandbox or judge.sandbox
     failed: list[CheckResult] = []
     for name in names:
-        runs.step_started(database, run, name)
+        step_record.step_started(database, run, name)
         record = read_record(repository, commit, name)
         known = record.rows if record else None
         results = _judged(code, judge, name, wanted[name], data, known, with_columns=not tags)
@@ -88,7 +89,7 @@ def inspect(
             results += tuple(result for result in told if not tags or tags & set(result.tags))
         stopping = [result for result in results if result.stops]
         failed += stopping
-        runs.step_finished(
+        step_record.step_finished(
             database,
             run,
             name,
@@ -103,7 +104,7 @@ def inspect(
             hint="nothing was changed: what is published stays until a run publishes something better",
             problems=[Problem(f"{r.data_set}: {r.name}: {r.message}") for r in failed],
         )
-    runs.finish(database, run.id, runs.UNCHANGED)
+    run_end.finish(database, run.id, runs.UNCHANGED)
 
 
 def _published(

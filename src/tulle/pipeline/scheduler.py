@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Row, and_, exists, func, not_, select, update
 from tulle.config import Settings
 from tulle.errors import Unavailable
 from tulle.events import DATA_LATE, PRODUCT_APPLIED, PRODUCT_DESTROYED, RUN_FINISHED, Event
-from tulle.pipeline import backfill, schedule, worker
+from tulle.pipeline import backfill, run_end, schedule, worker
 from tulle.pipeline import run as runs
 from tulle.pipeline.forget import forget
 from tulle.pipeline.schedule import (
@@ -319,7 +319,7 @@ class Scheduler:
                 error = Unavailable(
                     f"the process of run {run_id} could not be started: {exc.strerror or exc}"
                 )
-                runs.finish(self._database, run_id, runs.FAILED, error=error)
+                run_end.finish(self._database, run_id, runs.FAILED, error=error)
         return len(started)
 
     def _limit(self, domain: str) -> int:

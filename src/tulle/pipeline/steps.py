@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tulle.pipeline import run as runs
-from tulle.pipeline.run import Report, Run, Word
+from tulle.pipeline import step_record
+from tulle.pipeline.run import Report, Run
+from tulle.pipeline.step_record import Word
 from tulle.state.db import Database, now
 
 AT_MOST_SECONDS = 0.05
@@ -103,7 +105,7 @@ class Steps:
             if not told:
                 return
             try:
-                self._database.change(lambda cx: runs.tell(cx, self._run, told))
+                self._database.change(lambda cx: step_record.tell(cx, self._run, told))
             except BaseException:
                 with self._lock:
                     self._told = [*told, *self._told]

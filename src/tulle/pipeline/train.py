@@ -24,7 +24,7 @@ from tulle.errors import Conflict, Invalid, NotFound, did_you_mean
 from tulle.lake.dag import run_branch
 from tulle.lake.entry import Commit
 from tulle.lake.repository import Repository
-from tulle.pipeline import experiment, model_report
+from tulle.pipeline import experiment, model_report, run_end, step_record
 from tulle.pipeline import run as runs
 from tulle.pipeline.automl import Found, kinds_told, search
 from tulle.pipeline.carry import log_line
@@ -71,9 +71,9 @@ def train(
     asked = read_training(run.options.get(TRAIN) or {})
     branches = run_branch(repository, run.environment, run.id)
     steps = [(TRAIN, TRAIN), (PUBLISH, PUBLISH)]
-    runs.begin(database, run.id, branch=branches.branch, base_commit=branches.base, steps=steps)
+    step_record.begin(database, run.id, branch=branches.branch, base_commit=branches.base, steps=steps)
     _nobody_elses(code, repository, branches.base, asked.model)
-    runs.step_started(database, run, TRAIN, branch=branches.branch)
+    step_record.step_started(database, run, TRAIN, branch=branches.branch)
     data = data_at(repository, branches.base, asked.data_set)
     if data is None:
         known = [job.name for job in code.jobs]
@@ -91,7 +91,7 @@ def train(
         "code_version": code.digest,
     }
     metrics = tuple(Metric(name, value) for name, value in sorted(made.metrics.items()))
-    runs.step_finished(
+    step_record.step_finished(
         database, run, TRAIN, runs.SUCCEEDED, rows=table.num_rows, report=Report(metrics=metrics)
     )
     (saved.folder / experiment.FILE).write_text(json.dumps(document, indent=1, sort_keys=True))
@@ -100,10 +100,10 @@ def train(
     names = [*saved.files, experiment.FILE]
     draft.put_many([(f"models/{asked.model}/{name}", saved.folder / name) for name in names])
     branches.land([draft], f"Train model {asked.model}")
-    runs.step_started(database, run, PUBLISH, branch=run.environment)
+    step_record.step_started(database, run, PUBLISH, branch=run.environment)
 
     def end(cx: Connection, commit: Commit) -> None:
-        runs.publishes(cx, run, commit.id, f"model {asked.model} as {commit.id[:12]}")
+        run_end.publishes(cx, run, commit.id, f"model {asked.model} as {commit.id[:12]}")
         experiment.record(cx, run.id, run.product, run.environment, commit.id, document)
 
     with watchdog.publishing:

@@ -22,6 +22,7 @@ import psutil
 from tulle.config import Settings, Warehouse
 from tulle.errors import TulleError, Unavailable
 from tulle.pipeline import run as runs
+from tulle.pipeline import run_end, run_turn
 from tulle.pipeline.alive import Heart, machine
 from tulle.pipeline.share import take_share
 from tulle.state.db import Database, open_database
@@ -70,7 +71,7 @@ def stop(database: Database, run_id: str) -> None:
     error = Unavailable(
         f"run {run_id} was stopped; nothing was published", hint="its branches are kept to look at"
     )
-    runs.settle(database, run_id, error, runs.CANCELLED)
+    run_end.settle(database, run_id, error, runs.CANCELLED)
 
 
 def _is_worker(pid: int, run_id: str) -> bool:
@@ -137,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
     settings = load_settings(options.mesh)
     database = open_database(settings.database_url)
     try:
-        runs.register_process(database, options.run)
+        run_turn.register_process(database, options.run)
         try:
             spec = load_mesh(options.mesh)
             product = spec.product(runs.get(database, options.run).product)
@@ -149,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
             lake = open_mesh_lake(settings, database)
         except TulleError as exc:
             print(exc.message, *exc.problems, sep="\n  ", flush=True)
-            runs.finish(database, options.run, runs.FAILED, error=exc)
+            run_end.finish(database, options.run, runs.FAILED, error=exc)
             return 1
         with Heart(database, options.run):
             run = execute(database, lake, spec, options.run)

@@ -84,7 +84,7 @@ from tulle.gateway.own_call import calling, own_address
 from tulle.gateway.policy import RateLimit
 from tulle.observe import exposition
 from tulle.observe.calls import Calls
-from tulle.pipeline import run as runs
+from tulle.pipeline import run_end
 from tulle.pipeline.mesh_lake import open_mesh_lake
 from tulle.pipeline.scheduler import Scheduler
 from tulle.server import doors, lake_doors
@@ -289,7 +289,7 @@ def _keep(workspace: Workspace, settle: Callable[[], None], stop: threading.Even
     last: list[str] = []
     pause, looked = SETTLE_EVERY, time.monotonic() - DRIFT_EVERY + DRIFT_AFTER
     duties: Mapping[str, Callable[[], object]] = {
-        "runs": lambda: runs.recover(workspace.database),
+        "runs": lambda: run_end.recover(workspace.database),
         "promotions": lambda: promotion.keep(workspace),
         "deployments": lambda: deployment_request.keep(workspace),
         "contracts": lambda: contract_notices.keep(workspace),

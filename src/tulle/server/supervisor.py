@@ -22,7 +22,7 @@ from tulle.gateway.door_certificate import DoorCertificate
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.trust.keeper import Keeper
 from tulle.pipeline import run as runs
-from tulle.pipeline import worker
+from tulle.pipeline import run_end, worker
 from tulle.serving import generation, package
 from tulle.spec.mesh import load_settings
 from tulle.state.db import Database, now, open_database
@@ -37,7 +37,7 @@ def supervise(settings: Settings, *, announce: Callable[[], None] | None = None)
         database = open_database(settings.database_url)
         local.end_leftovers(settings)
         local.check_ports(settings)
-        runs.recover(database)
+        run_end.recover(database)
         trust = Keeper(settings, database)
         known = mounted(settings, generation.everywhere(database), now())
         trust.prepare({(one.service, one.environment) for one in known})

@@ -28,6 +28,7 @@ from tests.pipeline.sources.conftest import Shop
 
 from tulle.errors import NotFound
 from tulle.pipeline import run as runs
+from tulle.pipeline import run_end
 from tulle.state.db import Database
 
 MOST_STEPS = 300
@@ -193,7 +194,7 @@ def crash(folder: Path, steps: int) -> str:
 
 def look(folder: Path) -> dict[str, Any]:
     shop = opened(folder)
-    runs.recover(shop.database)
+    run_end.recover(shop.database)
     crashed = runs.recent(shop.database, limit=1)[0].status
     published = content(shop)
     again, then = shop.run(), None

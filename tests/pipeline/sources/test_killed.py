@@ -19,7 +19,7 @@ from tests.pipeline.sources.conftest import Api, Shop
 from tests.pipeline.sources.crash_loads import CASES
 
 from tulle.pipeline import run as runs
-from tulle.pipeline import worker
+from tulle.pipeline import run_end, worker
 from tulle.spec.mesh import load_mesh
 
 
@@ -34,7 +34,7 @@ def kill(shop: Shop, run_id: str, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 30
     while not runs.get(shop.database, run_id).ended:
-        runs.recover(shop.database)
+        run_end.recover(shop.database)
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
