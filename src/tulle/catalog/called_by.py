@@ -44,12 +44,18 @@ class CalledBy:
         found: dict[str, tuple[tuple[object, ...], tuple[str, ...]]] = {}
         place = {production(settings).name: ""}
         for api in apis:
-            at = tuple(instances([api], place))
-            behind = (documents.get(product_of.get(one.target.service, "")) for one in at)
-            state = (api, settings, documents.get(api.declared.product), *behind)
+            state: tuple[object, ...] = (api, settings)
+            if settings.policies:
+                targets = (one.target.service for one in instances([api], place))
+                behind = (documents.get(product_of.get(name, "")) for name in targets)
+                state = (*state, documents.get(api.declared.product), *behind)
             known = kept.get(api.name)
             if known is None or len(known[0]) != len(state) or not all(map(operator.is_, known[0], state)):
-                ways = (way for one in at for way in _ways(settings, one, documents, product_of))
+                ways = (
+                    way
+                    for one in instances([api], place)
+                    for way in _ways(settings, one, documents, product_of)
+                )
                 known = (state, in_words(tuple(dict.fromkeys(ways))))
                 found[api.name] = known
             kept[api.name] = known
