@@ -38,6 +38,7 @@ TOKENS, REDACTED = "ours, JWT + tier + log", "ours, redaction"
 NGINX, NGINX_LIMITED = "nginx", "nginx, limit_req"
 # side → what it is held against, and how many times its rate it is to have
 WANTED = (
+    (LIMITED, PLAIN, 0.85),
     (LIMITED, BARE, 0.85),
     (HEADERS, BARE, 0.85),
     (LIMITED, LOGGING, 0.85),

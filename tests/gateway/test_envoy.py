@@ -12,7 +12,7 @@ import stat
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from tests.gateway.conftest import (
 
 from tulle.errors import Broken, LimitExceeded, TulleError, Unavailable
 from tulle.gateway import envoy, envoy_clusters, envoy_files
+from tulle.gateway.admin import Taken
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.envoy_values import Door, Json, file_name
 from tulle.gateway.policy import Client, Contract, GatewayPolicy, RateLimit
@@ -490,9 +491,9 @@ def test_who_is_refused_is_refused_first(mesh: Mesh, monkeypatch: pytest.MonkeyP
     written: list[str] = []
     put = mesh.gateway._put
 
-    def noted(name: str, content: bytes) -> bool:
+    def noted(name: str, content: bytes, before: Mapping[str, Taken] | None) -> bool:
         written.append(name)
-        return put(name, content)
+        return put(name, content, before)
 
     monkeypatch.setattr(mesh.gateway, "_put", noted)
     whole = policy(WORKERS, CONTRACTS)
@@ -520,10 +521,10 @@ def test_nothing_that_goes_wrong_later_brings_back_who_was_revoked(
     mesh.gateway.publish(whole)
     put = mesh.gateway._put
 
-    def refused(name: str, content: bytes) -> bool:
+    def refused(name: str, content: bytes, before: Mapping[str, Taken] | None) -> bool:
         if name == fails:
             raise Unavailable(f"the gateway has not taken its new {name}")
-        return put(name, content)
+        return put(name, content, before)
 
     monkeypatch.setattr(mesh.gateway, "_put", refused)
     wanted = policy(

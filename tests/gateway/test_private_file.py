@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tulle.gateway import private_file
-from tulle.gateway.private_file import replace_private
+from tulle.gateway.private_file import replace_private, write_passing
 
 
 def test_it_is_for_its_owner_only_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -43,3 +43,11 @@ def test_what_is_in_the_way_beside_it_is_not_written_through(tmp_path: Path) -> 
     beside.symlink_to(other)
     replace_private(file, b"whole")
     assert (file.read_bytes(), other.read_bytes()) == (b"whole", b"of somebody")
+
+
+def test_what_is_read_once_is_for_its_owner_only_too(tmp_path: Path) -> None:
+    file, other = tmp_path / "file.json", tmp_path / "other"
+    file.symlink_to(other)
+    write_passing(file, b"passing")
+    assert (file.read_bytes(), stat.S_IMODE(file.lstat().st_mode)) == (b"passing", 0o600)
+    assert not other.exists()

@@ -109,10 +109,10 @@ class Admin:
     def _is_warm(self) -> bool:
         return not any(map(int, self.stats(_WARMING, "Gauges").values()))
 
-    def in_force(self, prefix: str) -> Taken | None:
-        """What is in force of one watched file, by the prefix of its statistics; None where no Envoy answers."""
+    def in_force(self, prefixes: Mapping[str, str]) -> Mapping[str, Taken] | None:
+        """As `taken`; None where no Envoy answers."""
         try:
-            return self.taken({prefix: prefix})[prefix]
+            return self.taken(prefixes)
         except Unavailable:
             return None
 

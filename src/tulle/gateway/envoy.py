@@ -27,7 +27,7 @@ import msgspec
 from tulle.config import Settings
 from tulle.errors import Broken, Invalid, LimitExceeded, TulleError, Unavailable
 from tulle.gateway import envoy_files
-from tulle.gateway.admin import Admin
+from tulle.gateway.admin import Admin, Taken
 from tulle.gateway.ended import without_ended
 from tulle.gateway.envoy_inner import chains_of
 from tulle.gateway.envoy_listener import listeners
@@ -50,7 +50,7 @@ from tulle.gateway.envoy_values import (
     processor_socket,
 )
 from tulle.gateway.policy import GatewayPolicy
-from tulle.gateway.private_file import replace_private
+from tulle.gateway.private_file import replace_private, write_passing
 from tulle.gateway.processing.plan import FILE as PLAN
 from tulle.gateway.processors import Processors
 from tulle.gateway.signing import Signing, stamp_of
@@ -180,21 +180,25 @@ class Gateway:
         began = time.monotonic()
         self._signings = self._signings_of(policy)
         stands = self._stands
-        if stands is not None and policy == self._last and stands == self._as_standing(stands[0]):
-            digest = stands[0]
+        if stands is None or stands != self._as_standing(
+            stands[0]
+        ):  # whatever is in place has to be looked at
+            digest = self._digest_of(policy)
+            if self._files.is_in_place(digest):
+                self._last, self._stands = policy, self._as_standing(digest)
+                return PublishResult(
+                    digest, (), confirmed=self.is_running(), seconds=time.monotonic() - began
+                )
+        elif policy == self._last:
             self._warm_up(policy)
-            return PublishResult(digest, (), confirmed=self.is_running(), seconds=time.monotonic() - began)
-        digest = self._digest_of(policy)
-        if self._files.is_in_place(digest):
-            self._last, self._stands = policy, self._as_standing(digest)
-            return PublishResult(digest, (), confirmed=self.is_running(), seconds=time.monotonic() - began)
+            return PublishResult(stands[0], (), confirmed=self.is_running(), seconds=time.monotonic() - began)
         self._recall()
         left, changed = without_ended(self._last, policy), tuple[str, ...]()
         if left not in (self._last, policy):
             # Whatever is wrong with the rest, who is refused from now on is refused.
             with contextlib.suppress(TulleError):
-                changed = self._put_in_force(left, self._digest_of(left), only_ends=True).changed
-        result = self._put_in_force(policy, digest, only_ends=left == policy)
+                changed = self._put_in_force(left, only_ends=True).changed
+        result = self._put_in_force(policy, only_ends=left == policy)
         return replace(
             result,
             changed=tuple(dict.fromkeys((*changed, *result.changed))),
@@ -226,10 +230,10 @@ class Gateway:
                     self._last, self._stands = policy, self._as_standing(digest)
                     return
 
-    def _put_in_force(self, policy: GatewayPolicy, digest: str, *, only_ends: bool) -> PublishResult:
+    def _put_in_force(self, policy: GatewayPolicy, *, only_ends: bool) -> PublishResult:
         began = time.monotonic()
         with self._only_publisher():
-            wanted = dict(self._checked(policy))
+            wanted, digest, before = self._checked(policy)
             if (former := self._files.read_whole("limits")) is not None:
                 wanted["limits"] = envoy_files.with_former_limits(wanted["limits"], former)
             order = _FIRST_AWAY if only_ends else envoy_files.FILES
@@ -237,7 +241,7 @@ class Gateway:
             start = _encoded(envoy_files.bootstrap(self._door))
             if self._files.read("bootstrap") != start:
                 replace_private(self._files.path("bootstrap"), start)
-            confirmed = self._replace(changed, wanted, kept=order if only_ends else ("auth",))
+            confirmed = self._replace(changed, wanted, before, kept=order if only_ends else ("auth",))
             record = Published(digest, {n: file_digest(c) for n, c in {**wanted, "bootstrap": start}.items()})
             # The policy is in force by now; without the record the next publishing looks at every file.
             with contextlib.suppress(OSError):
@@ -270,21 +274,33 @@ class Gateway:
             finally:
                 self._signings = former
 
-    def _checked(self, policy: GatewayPolicy) -> Mapping[str, bytes]:
-        """The files, which Envoy has found nothing wrong with: it looks while they are put together."""
+    def _checked(self, policy: GatewayPolicy) -> tuple[dict[str, bytes], str, Mapping[str, Taken] | None]:
+        """The files, which Envoy has found nothing wrong with, the policy's digest, and what is in force before.
+
+        Envoy looks while they are put together. There is nothing in force where none runs.
+        """
+        new = self._unread(policy)
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="validate") as looking:
-            said = looking.submit(self._validate, policy)
+            said = looking.submit(self._validate, new)
             try:
-                return self._rendered(policy)
+                files = self._rendered(policy)
+                digest, before = self._digest_of(policy), self._admin.in_force(_STATISTICS)
             finally:
                 said.result()  # what Envoy says of it is said in its own words
+        return files, digest, before
 
     def _rendered(self, policy: GatewayPolicy) -> dict[str, bytes]:
         with _renderable():
             found = envoy_files.written(policy, self._door, _AS_JSON, self._signings)
             return found | {"inner": self._routes.inner(policy), "routes": self._routes.front(policy)}
 
-    def _replace(self, changed: Sequence[str], wanted: Mapping[str, bytes], kept: Collection[str]) -> bool:
+    def _replace(
+        self,
+        changed: Sequence[str],
+        wanted: Mapping[str, bytes],
+        in_force: Mapping[str, Taken] | None,
+        kept: Collection[str],
+    ) -> bool:
         """Write what changed, or nothing of it but for those of `kept` that were taken: they only take away.
 
         Who may sign in is one of them in any case: by itself it opens nothing, and without it who was revoked is back.
@@ -294,7 +310,7 @@ class Gateway:
         try:
             confirmed = True
             for name, content in self._steps(changed, wanted):
-                confirmed = self._put(name, content) and confirmed
+                confirmed = self._put(name, content, in_force) and confirmed
                 taken.add(name)
         except BaseException:  # whatever came between, half of a change is no configuration
             for name in reversed([name for name in changed if name not in taken or name not in kept]):
@@ -327,20 +343,22 @@ class Gateway:
             cluster for cluster in msgspec.json.decode(before)["resources"] if cluster["name"] not in stays
         ]
 
-    def _put(self, name: str, content: bytes) -> bool:
-        """Write one file; True when a running Envoy took it, False when none runs."""
+    def _put(self, name: str, content: bytes, in_force: Mapping[str, Taken] | None) -> bool:
+        """Write one file; True when a running Envoy took it, False when none runs.
+
+        `in_force` is what was before the first one, None where no Envoy ran then.
+        """
         if name == PLAN:
             replace_private(self._files.path(name), content)
             is_running = self.is_running()
             self._processors.confirm(content, wait=PROCESSOR_SECONDS if is_running else 0)
             return is_running
         prefix = _STATISTICS[name]
-        before = self._admin.in_force(prefix)
         replace_private(self._files.path(name), content)
-        if before is None:
+        if in_force is None:
             return False
         version = version_in(name, content)
-        match self._admin.outcome(prefix, before, version or "", CONFIRM_SECONDS):
+        match self._admin.outcome(prefix, in_force[name], version or "", CONFIRM_SECONDS):
             case "taken":
                 return True
             case "ended":
@@ -355,25 +373,32 @@ class Gateway:
             hint="the last good configuration stays in force; `tulle logs gateway` shows more",
         )
 
-    def _validate(self, policy: GatewayPolicy) -> None:
-        """Let Envoy itself read what is new of the configuration, in one static file, before anything is replaced.
+    def _unread(self, policy: GatewayPolicy) -> bytes | None:
+        """What is new of the configuration, in one static file; None where nothing is.
 
-        And what the processor is to do, as the processor would. What it has read before, in the policy that is in
-        force, it does not read again: a change of one service would wait for all others.
+        What Envoy has read before, in the policy that is in force, it does not read again: a change of one service
+        would wait for all others. What the processor is to do is looked at as the processor would.
         """
         fresh = unread(policy, self._last)
         with _renderable():
             chains = chains_of(policy)
             content = _encoded(envoy_files.static_twin(fresh, self._door, self._signings))
         self._processors.check(chains)
-        if self._stands is not None and fresh == replace(self._last, services=(), clients=(), contracts=()):
+        is_known = self._stands is not None and fresh == replace(
+            self._last, services=(), clients=(), contracts=()
+        )
+        return None if is_known else content
+
+    def _validate(self, content: bytes | None) -> None:
+        """Let Envoy itself read a configuration before anything is replaced."""
+        if content is None:
             return
         digest = hashlib.sha256(content).digest()
         if digest == self._found_sound:  # it was looked at before it is published
             return
         twin = self._folder / f"validate-{os.getpid()}-{threading.get_ident()}.json"
-        replace_private(twin, content)
         try:
+            write_passing(twin, content)
             validate(self._root, f"{FOLDER}/{twin.name}")
         finally:
             twin.unlink(missing_ok=True)

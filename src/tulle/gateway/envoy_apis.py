@@ -56,6 +56,8 @@ _OURS: Final = (
 )
 # What a route says of filters that matter only where it leads somewhere.
 _LEADING: Final = frozenset({BODY, READER_SET, REMEMBER})
+# What the access log has of a route.
+_ABOUT: Final = ("service", "environment", "version", "access")
 _MOST_CONNECTIONS: Final = 512
 _LARGEST_EXPRESSION: Final = 4000  # characters; more paths go into a route of their own
 _PARAMETER: Final = re.compile(r"\{[^{}/]+\}")
@@ -237,7 +239,8 @@ def _action(service: ManagedService, front: Front, external: External) -> Json:
 
 def refused(usual: Json, reason: str, status: int) -> Json:
     """What the gateway answers itself, to whoever has shown who it is."""
-    about = usual["metadata"]["filter_metadata"]["tulle"]
+    told = usual["metadata"]["filter_metadata"]["tulle"]
+    about = {key: told[key] for key in _ABOUT if key in told}  # nobody is counted here
     route = {key: value for key, value in usual.items() if key != "route"}
     filters = {key: value for key, value in usual["typed_per_filter_config"].items() if key not in _LEADING}
     return {
@@ -291,6 +294,10 @@ def _groups(operations: tuple[tuple[str, str], ...]) -> Sequence[_Group]:
     shapes: dict[tuple[str, ...], list[str]] = {}
     for path, known in methods.items():
         shapes.setdefault((shape_of(path) if path in doubtful else "", *sorted(known)), []).append(path)
+    for kind in sorted(shapes):  # where the others go matters to no request: fewer groups are fewer routes
+        _, *known = kind
+        if kind[0] and (others := shapes.pop(("", *known), None)):
+            shapes[kind] += others
     found: list[_Group] = []
     for (shape, *known), paths in sorted(shapes.items()):
         parts = [expression_of(path) for path in sorted(paths)]

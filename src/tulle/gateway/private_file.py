@@ -12,10 +12,7 @@ def replace_private(path: Path, content: bytes) -> None:
     fresh = beside(path)
     fresh.unlink(missing_ok=True)
     try:
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _write(fresh, content, is_lasting=True)
         fresh.rename(path)
     except BaseException:
         fresh.unlink(missing_ok=True)
@@ -25,6 +22,20 @@ def replace_private(path: Path, content: bytes) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_passing(path: Path, content: bytes) -> None:
+    """Write a file that is read once and then removed: nothing waits until it would outlast a power cut. OSError."""
+    path.unlink(missing_ok=True)
+    _write(path, content, is_lasting=False)
+
+
+def _write(path: Path, content: bytes, *, is_lasting: bool) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+        if is_lasting:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def beside(path: Path) -> Path:

@@ -19,12 +19,15 @@ def unread(policy: GatewayPolicy, last: GatewayPolicy) -> GatewayPolicy:
     """
     known = {one.path: one for one in last.services}
     changed = {one.path for one in policy.services if known.get(one.path) != one}
-    before = {*last.contracts}
+    # By what names them: to compare one is cheaper than to put ten thousand of them into a set.
+    before = {_named(one): one for one in last.contracts}
     of_changed = {one.name for one in policy.services if one.path in changed}
     contracts: list[Contract] = []
     read: Counter[str] = Counter()
     for one in policy.contracts:
-        if one not in before or (one.service in of_changed and read[one.service] < READ_AGAIN):
+        held = before.get(_named(one))
+        is_new = held is not one and held != one
+        if is_new or (one.service in of_changed and read[one.service] < READ_AGAIN):
             contracts.append(one)
             read[one.service] += 1
     places = {one.service for one in contracts}
@@ -34,6 +37,14 @@ def unread(policy: GatewayPolicy, last: GatewayPolicy) -> GatewayPolicy:
         if one.path in changed or (one.name in places and one.name not in of_changed)
     )
     needed = {one.client_id for one in contracts}
-    known_clients = {*last.clients}
-    clients = tuple(one for one in policy.clients if one.client_id in needed or one not in known_clients)
+    clients_before = {one.client_id: one for one in last.clients}
+    clients = tuple(
+        one
+        for one in policy.clients
+        if one.client_id in needed or ((was := clients_before.get(one.client_id)) is not one and was != one)
+    )
     return replace(policy, services=services, clients=clients, contracts=tuple(contracts))
+
+
+def _named(contract: Contract) -> tuple[str, str, str | None]:
+    return contract.client_id, contract.service, contract.environment

@@ -105,12 +105,12 @@ class Sidecars:
         if self._read(name) == content:
             return
         prefix = _STATISTICS[name]
-        before = self._admin.in_force(prefix)
+        before = self._admin.in_force({name: prefix})
         replace_private(self._path(name), content)
         if before is None:
             return
         version = msgspec.json.decode(content)["version_info"]
-        match self._admin.outcome(prefix, before, version, CONFIRM_SECONDS):
+        match self._admin.outcome(prefix, before[name], version, CONFIRM_SECONDS):
             case "taken" | "ended":  # in the latter case the next one starts with what is on disk
                 return
             case "refused":
