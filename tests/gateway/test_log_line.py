@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import msgspec
 import pytest
 from tests.observe.lines import NOON, as_read, line
@@ -77,6 +80,24 @@ def test_a_line_behind_half_a_line_is_found_and_the_half_is_unread() -> None:
     found = LineReader().read(b"\n".join([whole[:50] + whole, whole[:50], b"", b"\xff\xfe", b"[]", whole]))
     assert (len(found.lines), found.unread) == (2, 4)
     assert len(LineReader().read(b"").lines) == 0
+
+
+@pytest.mark.parametrize("more", [{"message": {"x-own": "v"}}, {"path": "/x{"}, {"path": '/{"time":"{"'}])
+def test_it_is_found_whatever_looks_like_its_beginning_within_the_half_or_itself(
+    more: dict[str, Any],
+) -> None:
+    whole = line(**more)
+    for cut in range(1, len(whole) - 1):
+        found = LineReader().read(whole[:cut] + whole)
+        assert (len(found.lines), found.unread) == (1, 0), whole[:cut]
+        assert (found.lines[0].path, found.lines[0].client) == (json.loads(whole)["path"], "app-1")
+    assert LineReader().read(whole[:-1]).unread == 1
+
+
+def test_not_every_beginning_of_a_damaged_line_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_line, "MOST_TRIED", 5)
+    found = [LineReader().read(b'{"' * halves + line()).unread for halves in (4, 5)]
+    assert found == [0, 1]
 
 
 @pytest.mark.parametrize(

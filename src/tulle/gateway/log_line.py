@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.int64]
 Amount = Annotated[int, msgspec.Meta(ge=-(1 << 53), le=1 << 53)]  # what can be added up
 MOST_NAMES: Final = 20_000  # remembered; then all are forgotten
+MOST_TRIED: Final = 100  # places of a damaged line at which a whole one may begin
 
 
 class Line(msgspec.Struct, gc=False):
@@ -157,14 +158,17 @@ def _decoded(data: bytes) -> tuple[list[Line], int]:
 
 
 def _line(raw: bytes) -> Line | None:
-    try:
-        return _DECODER.decode(raw)
-    except ValueError:
-        begin = raw.rfind(_BEGINS, 1)
+    """A line, or the whole one behind half of another. What is noted of a request is an object within its line, and a
+    path may end as objects begin: so whatever looks like a beginning is tried, the longest first."""
+    begin, rest = 0, memoryview(raw)
+    for _ in range(MOST_TRIED):
         try:
-            return _DECODER.decode(raw[begin:]) if begin > 0 else None
+            return _DECODER.decode(rest[begin:])
         except ValueError:
-            return None
+            begin = raw.find(_BEGINS, begin + 1)
+            if begin < 0:
+                return None
+    return None
 
 
 def _durations(lines: Sequence[Line]) -> Numbers:
