@@ -253,7 +253,6 @@ def test_envoy_starts_with_a_damaged_file_and_is_right_after_publishing(mesh: Me
 
 def test_a_contract_of_many_holds_as_that_of_a_few(mesh: Mesh) -> None:
     """Beyond some clients of one service a route has a map of them; limits are each client's in both."""
-    mesh.start_worker("one", *WORKERS["first"])
     few = policy(WORKERS, {("app-a", "first"): RateLimit(2, 60_000), ("app-b", "first"): PLENTY})
     others = [f"other-{number}" for number in range(40)]
     many = GatewayPolicy.of(

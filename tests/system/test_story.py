@@ -168,7 +168,7 @@ def test_demo_again_changes_nothing(mesh: Mesh) -> None:
     before, pids = facts(), {p.pid for p in mesh.processes()}
     mesh.demo()
     assert facts() == before
-    assert {p.pid for p in mesh.processes()} == pids
+    until(lambda: {p.pid for p in mesh.processes()} == pids)  # some end by themselves, and leave nothing
 
 
 def test_a_second_up_is_refused(mesh: Mesh) -> None:

@@ -81,8 +81,11 @@ def build(spec: dict[str, Any]) -> None:
     """Make the file system that the program is to see, and make it the only one."""
     root = spec["root"]
     mount("tmpfs", root, "tmpfs", NOSUID | NODEV, "size=1m,mode=755")
-    os.mkdir(f"{root}/tmp")  # first, because what is to be readable may lie in it
+    # First, because what is to be readable may lie in them.
+    os.mkdir(f"{root}/tmp")
     mount("tmpfs", f"{root}/tmp", "tmpfs", NOSUID | NODEV, f"size={spec['scratch_bytes']},mode=1777")
+    os.makedirs(f"{root}/dev/shm")
+    mount("tmpfs", f"{root}/dev/shm", "tmpfs", NOSUID | NODEV | NOEXEC, "size=64m,mode=1777")
     for path in (*SYSTEM, *spec["readable"]):
         target = root + path
         if os.path.lexists(target) or any(
@@ -110,8 +113,6 @@ def build(spec: dict[str, Any]) -> None:
         open(f"{root}/dev/{name}", "w").close()
         mount(f"/dev/{name}", f"{root}/dev/{name}", None, BIND)
     os.symlink("/proc/self/fd", f"{root}/dev/fd")
-    os.mkdir(f"{root}/dev/shm")
-    mount("tmpfs", f"{root}/dev/shm", "tmpfs", NOSUID | NODEV | NOEXEC, "size=64m,mode=1777")
     readable(spec["folder"], f"{root}/hook")
     with contextlib.suppress(OSError):  # within some containers a new one may not be mounted
         mount("proc", f"{root}/proc", "proc", NOSUID | NODEV | NOEXEC)
