@@ -77,11 +77,14 @@ def test_statistics_are_read_by_name(tmp_path: Path, free_port: Callable[[], int
         ([b'a.version_text: "1"\n'], "ended"),
     ],
 )
-def test_what_becomes_of_a_file_is_waited_for(tmp_path: Path, answers: list[bytes], outcome: str) -> None:
+@pytest.mark.parametrize("before", [0, 7])  # another process counts anew
+def test_what_becomes_of_a_file_is_waited_for(
+    tmp_path: Path, answers: list[bytes], outcome: str, before: int
+) -> None:
     with answering(tmp_path / "a.sock", *(http(one.decode()) for one in answers)):
         admin = Admin(tmp_path, "a.sock", timeout=0.5)
         # one more is asked of nobody
-        assert admin.outcome("a", Taken("1", 0), "2", 10) == outcome
+        assert admin.outcome("a", Taken("1", before), "2", 10) == outcome
 
 
 def test_clusters_are_taken_when_they_are_warm(tmp_path: Path) -> None:

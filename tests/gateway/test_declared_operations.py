@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,3 +84,10 @@ def test_what_a_later_path_would_refuse_leads_on_before_it() -> None:
     made = routes([("POST", "/a/b"), ("GET", "/a/{x}")])
     assert [answered(made, "POST", path)[0] for path in ("/a/b", "/a/c")] == [200, 405]
     assert len([one for one in made if "direct_response" not in one]) == 2
+
+
+@pytest.mark.parametrize(("one", "other"), [("/a b", "/a%20b"), ("/é", "/%C3%A9")])
+def test_paths_that_are_sent_alike_are_one(one: str, other: str) -> None:
+    made = routes([("GET", one), ("POST", other)])
+    told = {method: answered(made, method, other) for method in METHODS}
+    assert told == {"GET": (200, ""), "POST": (200, ""), "DELETE": (405, "GET, POST")}

@@ -363,6 +363,18 @@ def test_a_changed_port_is_in_force_at_the_next_start(mesh: Mesh, free_port: Cal
         mesh.start()
 
 
+@pytest.mark.system
+def test_an_envoy_that_did_not_answer_once_is_waited_for_all_the_same(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be starting, or busy: what was published counts as taken when it has taken it."""
+    asked = mesh.gateway._admin.in_force
+    answers = iter([None])
+    monkeypatch.setattr(mesh.gateway._admin, "in_force", lambda said: next(answers, asked(said)))
+    assert mesh.gateway.publish(policy(WORKERS, CONTRACTS | {("app-c", "first"): PLENTY})).confirmed
+    assert mesh.ask(API + "first/x", as_client("app-c")).status == 200
+
+
 def test_an_envoy_that_does_not_answer_is_reported_and_the_files_put_back(
     mesh: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:

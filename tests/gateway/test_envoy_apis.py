@@ -94,16 +94,16 @@ def ask(mesh: Mesh, path: str, method: str = "GET", **headers: str) -> Reply:
 def test_an_external_service_is_met_as_its_own_callers_meet_it(mesh: Mesh, outside: Service) -> None:
     mesh.gateway.publish(whole(api(external=external(outside.url("/base")))))
     spoofed = {"x-tulle-client": "app-b", "x-tulle-anything": "1", "x-forwarded-for": "10.0.0.1"}
-    reply = ask(mesh, "/orders/v1/items/7?a=b%2Fc", **spoofed, **{"x-own": "kept"})
+    reply = ask(mesh, "/orders/v1/items/4711?a=b%2Fc", **spoofed, **{"x-own": "kept"})
     seen = reply.json()
-    assert (reply.status, seen["target"]) == (200, "/base/items/7?a=b%2Fc")
+    assert (reply.status, seen["target"]) == (200, "/base/items/4711?a=b%2Fc")
     assert seen["headers"]["host"] == f"127.0.0.1:{outside.port}"
     assert seen["headers"]["x-own"] == "kept"
     told = {name for name in seen["headers"] if name.startswith(("x-tulle", "x-envoy", "x-forwarded"))}
     assert not told | ({"authorization", "client_id", "client_secret"} & seen["headers"].keys())
     # the words of workers and of the gateway itself are not for it to say
     assert not [name for name in reply.headers if name.startswith(("x-tulle", "x-envoy"))]
-    line = mesh_line(mesh, "/orders/v1/items/7")  # as the caller wrote it
+    line = mesh_line(mesh, "/orders/v1/items/4711")  # as the caller wrote it
     assert (line["service"], line["client_of_external"]) == ("orders", "app-a")
     assert (line["generation"], line["error"], line["version"]) == (None, None, "v1")
 

@@ -122,15 +122,18 @@ class Admin:
         It is taken when it is in use: clusters and listeners that are accepted warm up first.
         """
         deadline = time.monotonic() + seconds
-        asked = 0
+        asked, known = 0, before.refused
         while time.monotonic() < deadline:
             try:
                 is_there = self._versions().get(prefix) == version
                 if is_there and (prefix not in _WARM_UP or self._is_warm()):
                     return "taken"
                 asked += 1
-                if asked % _ASKED_BETWEEN == 0 and self._refused([prefix]).get(prefix, 0) > before.refused:
-                    return "refused"
+                if asked % _ASKED_BETWEEN == 0:
+                    refused = self._refused([prefix]).get(prefix, 0)
+                    known = known if refused >= known else 0  # another process, which counts anew
+                    if refused > known:
+                        return "refused"
             except Unavailable:
                 return "ended"
             time.sleep(0.005)

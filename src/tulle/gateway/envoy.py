@@ -346,7 +346,7 @@ class Gateway:
     def _put(self, name: str, content: bytes, in_force: Mapping[str, Taken] | None) -> bool:
         """Write one file; True when a running Envoy took it, False when none runs.
 
-        `in_force` is what was before the first one, None where no Envoy ran then.
+        `in_force` is what was before the first one, None where no Envoy answered then.
         """
         if name == PLAN:
             replace_private(self._files.path(name), content)
@@ -354,11 +354,13 @@ class Gateway:
             self._processors.confirm(content, wait=PROCESSOR_SECONDS if is_running else 0)
             return is_running
         prefix = _STATISTICS[name]
+        # Who did not answer then may be there by now, and has to take it before anything is let go.
+        before = self._admin.in_force({name: prefix}) if in_force is None else in_force
         replace_private(self._files.path(name), content)
-        if in_force is None:
+        if before is None:
             return False
         version = version_in(name, content)
-        match self._admin.outcome(prefix, in_force[name], version or "", CONFIRM_SECONDS):
+        match self._admin.outcome(prefix, before[name], version or "", CONFIRM_SECONDS):
             case "taken":
                 return True
             case "ended":

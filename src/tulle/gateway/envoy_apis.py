@@ -60,6 +60,7 @@ _LEADING: Final = frozenset({BODY, READER_SET, REMEMBER})
 _ABOUT: Final = ("service", "environment", "version", "access")
 _MOST_CONNECTIONS: Final = 512
 _LARGEST_EXPRESSION: Final = 4000  # characters; more paths go into a route of their own
+_SAFE: Final = "/%:@!$&'()*+,;=~-._"
 _PARAMETER: Final = re.compile(r"\{[^{}/]+\}")
 
 
@@ -287,13 +288,14 @@ def _groups(operations: tuple[tuple[str, str], ...]) -> Sequence[_Group]:
 
     Paths that have the same methods share an expression as far as none of them could be meant by another one.
     """
-    methods: dict[str, list[str]] = {}
-    for method, path in operations:
-        methods.setdefault(path, []).append(method)
+    declared: dict[str, set[str]] = {}
+    for method, path in operations:  # `/a b` and `/a%20b` are one path to whoever calls
+        declared.setdefault(_as_sent(path), set()).add(method)
+    methods = {path: sorted(several) for path, several in declared.items()}
     doubtful = _doubtful(methods)
     shapes: dict[tuple[str, ...], list[str]] = {}
     for path, known in methods.items():
-        shapes.setdefault((shape_of(path) if path in doubtful else "", *sorted(known)), []).append(path)
+        shapes.setdefault((shape_of(path) if path in doubtful else "", *known), []).append(path)
     for kind in sorted(shapes):  # where the others go matters to no request: fewer groups are fewer routes
         _, *known = kind
         if kind[0] and (others := shapes.pop(("", *known), None)):
@@ -342,9 +344,13 @@ def expression_of(path: str) -> str:
     return "".join([*parts, _literal(path[at:])])
 
 
+def _as_sent(path: str) -> str:
+    """A path as callers send it, with its parameters."""
+    return quote(path, safe="{}" + _SAFE)
+
+
 def _literal(text: str) -> str:
-    """As callers send it."""
-    return re.escape(quote(text, safe="/%:@!$&'()*+,;=~-._"))
+    return re.escape(quote(text, safe=_SAFE))
 
 
 # ── the external service ─────────────────────────────────────────────────────────────────────────────────

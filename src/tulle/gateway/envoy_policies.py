@@ -79,8 +79,7 @@ class _Worked:
 
 _MOST_WORKED: Final = 10_000
 _WORKED: Final[dict[tuple[Registry, bytes], _Worked]] = {}
-# By the identity of a service, which is asked for a dozen times a change; they are kept, so that no other one has it.
-_LATEST: Final[dict[int, tuple[ManagedService, Registry, _Worked]]] = {}
+_LATEST: Final[dict[str, tuple[ManagedService, Registry, _Worked]]] = {}  # by path: the form asked for last
 
 
 def parts_of(service: ManagedService) -> Sequence[ServicePart]:
@@ -94,7 +93,7 @@ def parts_of(service: ManagedService) -> Sequence[ServicePart]:
 def _worked(service: ManagedService) -> _Worked:
     """Worked out once as long as it stays the same: a change of one service of a thousand is one service's work."""
     known = known_kinds()
-    latest = _LATEST.get(id(service))
+    latest = _LATEST.get(service.path)
     if latest is not None and latest[0] is service and latest[1] is known:
         return latest[2]
     over = service.front is not None and service.has_workers
@@ -107,7 +106,7 @@ def _worked(service: ManagedService) -> _Worked:
         _WORKED[key] = found
     if len(_LATEST) >= _MOST_WORKED:
         _LATEST.clear()
-    _LATEST[id(service)] = service, known, found
+    _LATEST[service.path] = service, known, found
     return found
 
 
