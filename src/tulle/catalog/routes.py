@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, FastAPI, params
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
-from starlette._utils import get_route_path
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
@@ -128,7 +127,7 @@ class LateRoute(BaseRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether it is this route that was asked for."""
-        if scope["type"] != "http" or not self._may_be(get_route_path(scope)):
+        if scope["type"] != "http" or not self._may_be(_path_within(scope)):
             return Match.NONE, {}
         return self.route.matches(scope)
 
@@ -165,3 +164,9 @@ class RoutedLate(FastAPI):
         guarded = Routes(dependencies=dependencies, include_in_schema=include_in_schema)
         guarded.include(routes)
         self.router.routes.extend(guarded.made_late())
+
+
+def _path_within(scope: Scope) -> str:
+    """The path of a request below where the application stands (ASGI's `root_path`)."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path.removeprefix(root) if path.startswith(f"{root}/") else path

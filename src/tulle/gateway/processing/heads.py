@@ -1,8 +1,7 @@
 """The heads of requests that go on and of answers that go back, as bytes.
 
-Headers of one connection alone end here (RFC 9110, 7.6.1), and those that the gateway adds for its processor
-alone. Knows
-nothing of connections and of bodies.
+Headers of one connection alone end here (RFC 9110, 7.6.1), and those that the gateway adds for its processor alone.
+Knows nothing of connections and of bodies.
 """
 
 from __future__ import annotations
