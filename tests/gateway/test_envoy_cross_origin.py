@@ -19,9 +19,13 @@ from tests.gateway.conftest import (
 )
 from tests.gateway.external import Service
 
+from tulle.errors import Invalid
+from tulle.gateway.envoy_routes import front_routes
+from tulle.gateway.envoy_values import Json
 from tulle.gateway.front import External, Front, MockAnswer, Upstream
 from tulle.gateway.policies.listed import parse_policies, policies_in
-from tulle.gateway.policy import Contract, GatewayPolicy, ManagedService
+from tulle.gateway.policy import Backend, Contract, GatewayPolicy, ManagedService, RateLimit
+from tulle.serving.traffic import split
 
 pytestmark = pytest.mark.system
 
@@ -44,14 +48,16 @@ def shop() -> Iterator[Service]:
         yield service
 
 
-def put(mesh: Mesh, listed: str = LISTED, port: int = 0, **more: object) -> Mesh:
+def put(
+    mesh: Mesh, listed: str = LISTED, port: int = 0, *, limit: RateLimit = PLENTY, **more: object
+) -> Mesh:
     external = External((Upstream(f"http://127.0.0.1:{port}"),)) if port else None
     mocks = () if port else MOCKS
     front = Front("v1", "/shop/v1", only_declared=True, operations=OPERATIONS, external=external, mocks=mocks)
     policies = policies_in(parse_policies(listed), "")
     one = ManagedService("shop", (), 10_000, front=front, policies=policies, **more)  # type: ignore[arg-type]
     usual = policy(WORKERS, CONTRACTS)
-    contracts = [*usual.contracts, Contract("app-a", "shop", PLENTY)]
+    contracts = [*usual.contracts, Contract("app-a", "shop", limit)]
     whole = GatewayPolicy.of(services=[*usual.services, one], clients=usual.clients, contracts=contracts)
     assert mesh.gateway.publish(whole).confirmed
     return mesh
@@ -107,6 +113,86 @@ def test_a_page_may_read_examples(mesh: Mesh) -> None:
     anybody = ask(mesh, "/items", STRANGER)
     assert anybody.headers["access-control-allow-origin"] == STRANGER
     assert "access-control-allow-credentials" not in anybody.headers
+
+
+@pytest.mark.parametrize("answers", ["examples", "an external service"])
+def test_a_page_may_read_why_it_was_refused(mesh: Mesh, shop: Service, answers: str) -> None:
+    port = shop.port if answers == "an external service" else 0
+
+    def refused(status: int, client: str, path: str = "/items", method: str = "GET") -> None:
+        shown = as_client(client) if client else {}
+        for origin, may_read in [(PAGE, True), (OTHER, True), (STRANGER, False), ("", False)]:
+            told = {"origin": origin} if origin else {}
+            reply = mesh.ask(f"/shop/v1{path}", {**told, **shown}, method=method)
+            assert reply.status == status
+            assert reply.headers["content-type"] == "application/json"
+            assert reply.headers.get("access-control-allow-origin") == (origin if may_read else None)
+            allowed = {name for name in reply.headers if name.startswith("access-control-")}
+            assert len(allowed) == (3 if may_read else 0)
+
+    put(mesh, port=port)
+    for path, method in [("/items", "GET"), ("/nothing", "GET"), ("/items", "DELETE")]:
+        refused(401, "", path, method)
+    refused(403, "app-b")
+    refused(404, "app-a", "/nothing")
+    refused(405, "app-a", method="DELETE")
+    put(mesh, port=port, limit=RateLimit.parse("1/1m" if port else "1/2m"))  # each its own bucket
+    assert ask(mesh, "/items").status == 200
+    refused(429, "app-a")
+    put(mesh, LISTED.replace("192.0.2.7", "127.0.0.1"), port)
+    for path in ("/items", "/nothing"):
+        refused(403, "app-a", path)
+
+
+def test_pages_ask_before_they_call_where_an_operation_has_policies_of_its_own(mesh: Mesh) -> None:
+    more = "- {policy: header-injection, response: {x-of: items}, operations: [{path: /items}]}\n"
+    put(mesh, LISTED + more)
+    told = preflight(mesh, "/items")
+    assert (told.status, told.headers.get("access-control-allow-origin")) == (200, PAGE)
+    assert ask(mesh, "/items").headers["access-control-allow-origin"] == PAGE
+    assert ask(mesh, "/items").headers["x-of"] == "items"
+
+
+def test_pages_choose_a_generation_by_a_key(mesh: Mesh) -> None:
+    sockets = {"v1": "run/w/first-1.sock", "v2": "run/w/first-2.sock"}
+    one = ManagedService(
+        "first",
+        (),
+        10_000,
+        traffic=split({"v1": 0.5, "v2": 0.5}, sticky=True),
+        backends=tuple(Backend(name, (socket,)) for name, socket in sockets.items()),
+        policies=policies_in(parse_policies(LISTED), ""),
+    )
+    usual = policy(WORKERS, CONTRACTS)
+    others = [other for other in usual.services if other.name != "first"]
+    assert mesh.gateway.publish(replace(usual, services=(*others, one))).confirmed
+    asked = {"origin": PAGE, "access-control-request-method": "POST"}
+    assert mesh.ask(f"{API}first/x", asked, method="OPTIONS").status == 200
+    shown = {"origin": PAGE, **as_client("app-a")}
+    for key in ({"dispatch-key": "7"}, {}):
+        body = "{}" if key else '{"dispatch": {"dispatchKey": 7}}'
+        met = mesh.ask(f"{API}first/x", {**shown, **key}, method="POST", body=body)
+        assert (met.status, met.headers.get("access-control-allow-origin")) == (200, PAGE)
+    for more, status in [({}, 400), ({"forced-generation": "v9"}, 404)]:
+        refused = mesh.ask(f"{API}first/x", {**shown, **more}, method="POST", body="{}")
+        assert (refused.status, refused.headers.get("access-control-allow-origin")) == (status, PAGE)
+
+
+def test_pages_do_not_make_examples_more() -> None:
+    """What is answered is there once, however pages read it: an API that fits still fits with them."""
+
+    def routed(listed: str, amount: int) -> list[Json]:
+        mocks = tuple(
+            MockAnswer("GET", f"/items/{n}", 200, "", "text/plain", "x" * 60_000) for n in range(amount)
+        )
+        front = Front("v1", "/shop/v1", only_declared=True, mocks=mocks)
+        policies = policies_in(parse_policies(listed), "")
+        return [*front_routes(ManagedService("shop", (), 10_000, front=front, policies=policies), ())]
+
+    without = routed("[]", 150)
+    assert len(routed(LISTED, 150)) == len(without) + 1  # that of what browsers ask before
+    with pytest.raises(Invalid, match="16000000 characters"):
+        routed(LISTED, 300)
 
 
 def test_a_page_may_read_that_an_api_or_a_service_has_ended(mesh: Mesh) -> None:

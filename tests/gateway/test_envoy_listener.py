@@ -70,7 +70,7 @@ def test_whatever_ends_as_an_empty_password_or_a_tilde_is_read_by_the_script(tex
 
 def test_the_order_of_the_filters_is_the_order_of_the_decisions() -> None:
     assert list(filters()) == [
-        *("reader_cookie", "reader_set", "message_log", "header_limit", "policies_before"),
+        *("readable", "reader_cookie", "reader_set", "message_log", "header_limit", "policies_before"),
         "credentials_elsewhere",
         *("normalise", "guard", "auth", "one_name", "jwt", "checks", "identity", "client", "contract"),
         "policies_known",

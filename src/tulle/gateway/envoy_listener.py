@@ -13,6 +13,7 @@ from dataclasses import replace
 from importlib import resources
 from typing import Any, Final
 
+from tulle.gateway.envoy_cross_origin import filter_of_pages
 from tulle.gateway.envoy_errors import local_replies
 from tulle.gateway.envoy_origin import detection, removed_after, removed_before
 from tulle.gateway.envoy_proxy_protocol import proxied_listener
@@ -160,6 +161,7 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
     router = typed("envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)
     before, known, after = (_policies_of_route(name) for name in POLICIES)
     return [
+        filter_of_pages(),
         {"name": READER, "typed_config": _where_a_reader_calls(_lua("reader_cookie.lua"))},
         {"name": READER_SET, "typed_config": _lua("reader_set.lua"), "disabled": True},
         {"name": MESSAGES, "typed_config": _named_lua("message_log.lua"), "disabled": True},

@@ -147,7 +147,7 @@ def _front_routes(service: ManagedService, contracts: Sequence[Contract], proces
         for part in parts:
             asked = [asking(service, part, step, processors) for _, step in part.checks]
             for way in ways(service, part, contracts, asked):
-                yield from readable(service, part, _routes(service, part, way, processors))
+                yield from readable(part, _routes(service, part, way, processors))
         yield from alike
 
 

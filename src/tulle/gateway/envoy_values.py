@@ -40,6 +40,7 @@ VIRTUAL_HOST: Final = "envoy.config.route.v3.VirtualHost"
 ROUTE_CONFIGURATION: Final = "envoy.config.route.v3.RouteConfiguration"
 INNER_LISTENER: Final = "inner"
 INNER_ROUTES: Final = "inner_routes"
+READABLE: Final = "readable"  # by pages of other origins, on where a route answers by itself
 NORMALISE: Final = "normalise"
 READER: Final = "reader_cookie"
 READER_SET: Final = "reader_set"  # on where an external service answers
