@@ -9,18 +9,19 @@ from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import update
-from tests.control.test_deployments import active, with_versions
+from tests.control.test_deployments import SERVICE, active, with_versions
 from tests.gateway.apis.conftest import read
 from tests.pipeline.conftest import Mesh
 
 from tulle.config import GatewayTls, PolicySet
-from tulle.control import activation, apis, deployment, switchboard, wanted_services
+from tulle.control import activation, apis, deployment, release, switchboard, wanted_services
+from tulle.control.apply import apply_plan
 from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy.local import Process
-from tulle.errors import Broken, Conflict, Invalid, LimitExceeded
+from tulle.errors import Broken, Conflict, LimitExceeded
 from tulle.events import CONTRACT_APPROVED, Event
-from tulle.gateway import applications, envoy
+from tulle.gateway import applications, envoy, service_policies
 from tulle.gateway.apis import records
 from tulle.gateway.door_certificate import shown
 from tulle.gateway.envoy_validation import TooSlow
@@ -30,9 +31,11 @@ from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policy import GatewayPolicy, ManagedService, RateLimit
 from tulle.gateway.processing import handed
 from tulle.gateway.processing.handed import Handed, HandedConnection, Hands
+from tulle.gateway.publishing import IN_FORCE
 from tulle.gateway.versions.pin import put
 from tulle.gateway.versions.recorded import version
 from tulle.serving import generation
+from tulle.serving.manifest import MANIFEST
 from tulle.serving.traffic import Traffic, single
 from tulle.state import log, products
 from tulle.state.connections import Connection, open_connections
@@ -212,10 +215,66 @@ def test_what_the_mesh_has_for_many_services_is_published_with_each(
     board.it.settle()
     (service,) = board.published[-1].services
     assert service.policies == (Policy("ip-deny", {"addresses": ["192.0.2.1"]}),)
-    bad = {"a": PolicySet(({"policy": "ip-deny", "addresses": ["here"]},))}
-    board = Board(replace(workspace, settings=replace(workspace.settings, policies=bad)), monkeypatch)
-    with pytest.raises(Invalid, match="policies"):
-        board.it.settle()
+    workspace.database.close()
+
+
+def test_a_set_that_cannot_be_read_keeps_those_it_is_for_and_nobody_from_being_revoked(
+    tmp_path: Path,
+) -> None:
+    """By Envoy's own word: both sets and the service's own list take away what could be said once."""
+    workspace = with_versions(Mesh(tmp_path / "mesh"), 1)
+    active(workspace, single("v1"))
+    database, settings = workspace.database, workspace.settings
+    once = {"policy": "header-removal", "response": ["server", "x-debug-*"]}
+    service_policies.set_policies(database, "calc", [once])
+    applications.register(database, "leaves", services={"calc": RateLimit(5, 1000)})
+
+    def kinds(sets: Mapping[str, PolicySet]) -> list[str]:
+        board = Switchboard(replace(workspace, settings=replace(settings, policies=sets)))
+        board.settle()
+        (service,) = board._publisher.in_force()
+        return [one.kind for one in service.policies]
+
+    sets = {"usual": PolicySet((once, {"policy": "compression"}))}
+    assert sorted(kinds(sets)) == ["compression", "header-removal", "header-removal"]
+    assert not read_faults(settings)
+    auth = settings.state_folder / FOLDER / "auth.json"
+    client = applications.client_ids(database, "")["leaves"]
+    assert client in auth.read_text()
+    applications.revoke(database, "leaves")
+    bad = {"walls": PolicySet(({"policy": "of-a-package-that-is-gone"},), services=("calc",))}
+    others = {"others": PolicySet(({"policy": "ip-deny", "addresses": ["here"]},), services=("another",))}
+    assert sorted(kinds({**bad, **others})) == ["compression", "header-removal", "header-removal"]
+    (fault,) = read_faults(settings)
+    assert (fault.service, fault.is_kept) == ("calc", True)
+    assert "set 'walls' of mesh.yaml cannot be read: there is no policy" in fault.message
+    assert client not in auth.read_text()
+    assert kinds(others) == ["header-removal"]
+    workspace.database.close()
+
+
+def test_a_service_whose_package_cannot_be_read_keeps_its_policies_or_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mesh = Mesh(tmp_path / "mesh")
+    workspace = with_versions(mesh, 1)
+    mesh.sales("services/calc.yaml", f"{SERVICE}policies: [{{policy: ip-deny, addresses: [192.0.2.1]}}]\n")
+    apply_plan(workspace)
+    release.build_package(workspace, "calc")
+    active(workspace, single("v2"))
+    in_force = workspace.settings.state_folder / IN_FORCE
+    in_force.parent.mkdir(parents=True)  # which a real gateway does
+    Board(workspace, monkeypatch).it.settle()
+    (generation.folder_of(workspace.settings, "calc", "v2") / MANIFEST).write_text("{")
+    board = Board(workspace, monkeypatch)
+    board.it.settle()
+    assert board.published[-1].services[0].policies == (Policy("ip-deny", {"addresses": ["192.0.2.1"]}),)
+    (fault,) = read_faults(workspace.settings)
+    assert (fault.service, fault.is_kept) == ("calc", True)
+    in_force.unlink()
+    board = Board(workspace, monkeypatch)
+    board.it.settle()
+    assert board.published[-1].services == ()
     workspace.database.close()
 
 

@@ -37,8 +37,8 @@ class Demands:
         self._settings, self._policies = settings, None
 
     def look(self, deployments: Sequence[Deployment]) -> Mapping[str, DataProduct]:
-        """See whose the deployed services are; the products that are named. Invalid for sets that cannot be."""
-        if self._policies is None:  # not before: who asks what is wrong with them must be told
+        """See whose the deployed services are; the products that are named."""
+        if self._policies is None:
             self._policies = MeshPolicies(self._settings.policies)
         self._owners = self._owners_now()
         self.products = {one.service: one.product for one in deployments}
@@ -47,7 +47,8 @@ class Demands:
     def joined(self, service: ManagedService, product: str, tags: Sequence[str] = ()) -> ManagedService:
         """A service of a product with what the mesh has for many, and the documents its policies check by.
 
-        Invalid when the two cannot be joined, Denied when something would be sent where nothing may go.
+        Invalid when the two cannot be joined, or a set that holds for it cannot be read; Denied when something would be
+        sent where nothing may go.
         """
         if self._policies:
             target = self._target_of(service, product, tags)

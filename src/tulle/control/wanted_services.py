@@ -6,6 +6,7 @@ versions of the gateway.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -169,17 +170,20 @@ class WantedServices:
         return found
 
     def _needs_of(self, service: str, traffic: Traffic) -> Needs:
-        """What fits all generations that answer; who may call them is as the one says that most requests meet."""
-        needs = [self._needs_of_one(service, version) for version in traffic.mounted]
+        """What fits all generations that answer; who may call them is as the one says that most requests meet.
+
+        Broken when that one cannot be read: its policies are not known, and it may answer all the same.
+        """
         main = self._needs_of_one(service, traffic.main)
+        needs = [main]
+        for version in traffic.mounted:
+            with contextlib.suppress(Broken):  # then that one does not answer either
+                needs.append(self._needs_of_one(service, version))
         seconds, may_repeat = max(n.seconds for n in needs), all(n.may_repeat for n in needs)
         return Needs(seconds, may_repeat, main.access, main.policies)
 
     def _needs_of_one(self, service: str, version: str) -> Needs:
         if (service, version) not in self._needs:
             folder = generation.folder_of(self._settings, service, version)
-            try:
-                self._needs[service, version] = needs_of(folder)
-            except Broken:  # then it does not answer either
-                return Needs()
+            self._needs[service, version] = needs_of(folder)
         return self._needs[service, version]

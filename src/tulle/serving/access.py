@@ -191,22 +191,25 @@ ACCESS_SCHEMA: Final[Mapping[str, Any]] = _object(
 _SCHEMA = Schema(ACCESS_SCHEMA)
 
 
-def parse_access(text: str, *, name: str = "access") -> Access:
-    """What is said apart from a services file, as YAML or JSON; Invalid with every problem and its place."""
+def parse_access(text: str, *, name: str = "access", is_recorded: bool = False) -> Access:
+    """What is said apart from a services file, as YAML or JSON; Invalid with every problem and its place.
+
+    `is_recorded`: it is not said now, so it may have more public keys than anybody may say.
+    """
     document = load_document(text, name=name)
     problems = validate(document, _SCHEMA)
     if not problems:
-        found, problems = read_access(document, (), None)
+        found, problems = read_access(document, (), None, is_recorded=is_recorded)
     refuse(name, problems)
     return found
 
 
 def read_access(
-    document: Document, path: tuple[str | int, ...], folder: Path | None
+    document: Document, path: tuple[str | int, ...], folder: Path | None, *, is_recorded: bool = False
 ) -> tuple[Access, list[Problem]]:
     """The part of `document` at `path`, which the schema found well-formed, and what is wrong with it.
 
-    `folder` is where files of keys are; without one they are refused.
+    `folder` is where files of keys are; without one they are refused. `is_recorded` as `parse_access` says.
     """
     raw = document.at(path)
     problems: list[Problem] = []
@@ -252,7 +255,7 @@ def read_access(
         if sources == ["jwks_uri"]:
             check_uri(said["jwks_uri"])
         else:
-            jwks = _key_set(said, folder)
+            jwks = _key_set(said, folder, is_recorded)
     except Invalid as exc:
         wrong(exc.message, "jwt", sources[0], hint=exc.hint)
     audience = said.get("audience", ())
@@ -316,7 +319,14 @@ def _is_here(host: str) -> bool:
         return False
 
 
-def _key_set(said: Mapping[str, Any], folder: Path | None) -> str:
+def demand_few(keys: Sequence[Any]) -> None:
+    """Refuse more public keys in a set than may be said. Invalid."""
+    if len(keys) > MOST_KEYS:
+        message = f"these are {len(keys)} public keys, at most {MOST_KEYS} are accepted"
+        raise Invalid(message, hint="leave out those that nobody signs with any more")
+
+
+def _key_set(said: Mapping[str, Any], folder: Path | None, is_recorded: bool = False) -> str:
     """The public keys as JSON; Invalid for what is no set of them, or must not be here."""
     found = said.get("jwks")
     if found is None:
@@ -324,8 +334,8 @@ def _key_set(said: Mapping[str, Any], folder: Path | None) -> str:
     keys = found.get("keys") if isinstance(found, dict) else None
     if not isinstance(keys, list) or not keys:
         raise Invalid("this is no set of public keys", hint="a JWK set is {keys: [{kty: RSA, …}, …]}")
-    if len(keys) > MOST_KEYS:
-        raise Invalid(f"these are {len(keys)} public keys, at most {MOST_KEYS} are accepted")
+    if not is_recorded:
+        demand_few(keys)
     for number, key in enumerate(keys, 1):
         _check_key(key, number)
     try:

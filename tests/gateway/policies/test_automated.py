@@ -105,11 +105,18 @@ def test_what_the_mesh_demands_of_a_service_it_demands_of_an_api_over_it() -> No
     assert mesh.sets_for(Target("shop", "prod", "another")) == ()
 
 
-def test_a_set_that_is_no_list_of_policies_is_told() -> None:
-    with pytest.raises(Invalid) as told:
-        of_mesh(limits={"policies": ({"policy": "rate-limit", "limits": "often"},)})
+def test_a_set_that_is_no_list_of_policies_is_in_the_way_of_those_it_is_for() -> None:
+    often = {"policies": ({"policy": "rate-limit", "limits": "often"},), "domains": ("sales",)}
+    mesh = of_mesh(limits=often, walls={}, more={**often, "mandatory": True, "domains": ("hr",)})
+    with pytest.raises(Invalid, match=r"set 'limits' of mesh.yaml cannot be read: .*'often'") as told:
+        mesh.joined(TARGET, ())
     assert "mesh.yaml, policies.limits" in str(told.value.problems[0])
-    assert "'often'" in str(told.value.problems[0])
+    without = own("- {policy: without, sets: [limits]}")
+    assert [one.kind for one in mesh.joined(TARGET, without)] == ["ip-deny", "without"]
+    assert [one.kind for one in mesh.joined(Target("prices", "prod"), ())] == ["ip-deny"]
+    assert mesh.demanded(TARGET, ()) == ()
+    with pytest.raises(Invalid, match="set 'more'"):
+        mesh.demanded(Target("people", "prod", "hr"), ())
 
 
 @pytest.mark.system

@@ -183,6 +183,19 @@ def test_what_opens_nothing_is_refused(settings: str, said: str) -> None:
     assert said in str(told.value.problems[0])
 
 
+@pytest.mark.system
+def test_more_keys_than_may_be_said_are_taken_where_they_are_recorded(put: Put, issuer: Issuer) -> None:
+    key = next(one for one in issuer.public_keys()["keys"] if one["kid"] == "e")
+    many = [{**key, "kid": f"e{number}"} for number in range(100)]
+    text = f"[{jwt(issuer, jwks={'keys': [*many, key]})}]"
+    with pytest.raises(Invalid) as caught:
+        parse_policies(text)
+    assert "101 public keys, at most 100" in str(caught.value.problems[0])
+    (recorded,) = parse_policies(text, is_recorded=True)
+    mesh = put("[]", policies=(recorded.policy,))
+    assert caller(ask(mesh, headers=bearer(issuer.token("ES256")))) == "warehouse-app"
+
+
 @pytest.mark.parametrize(
     ("keys", "told"),
     [

@@ -6,7 +6,10 @@ import pytest
 from tests.gateway.conftest import API, as_client
 from tests.gateway.policies.conftest import Put
 
+from tulle.config import PolicySet
 from tulle.errors import Invalid
+from tulle.gateway.policies.automated import MeshPolicies, Target
+from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.listed import parse_policies
 
 
@@ -38,6 +41,19 @@ def test_headers_are_taken_away_in_the_order_of_the_list(put: Put) -> None:
     assert "x-debug-3" not in seen
 
 
+@pytest.mark.system
+def test_what_could_be_said_once_is_in_force_where_it_is_recorded(put: Put) -> None:
+    taken = {"policy": "header-removal", "response": ["server", "content-type", "date*"]}
+    own = Policy("header-injection", {"response": {"date": "now", "x-own": "a"}})
+    of_mesh = MeshPolicies({"usual": PolicySet((taken,))})
+    headers = (
+        put("[]", policies=of_mesh.joined(Target("first", "prod"), (own,)))
+        .ask(f"{API}first/x", as_client("app-a"))
+        .headers
+    )
+    assert (headers["x-own"], headers.get("content-type")) == ("a", None)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -49,6 +65,7 @@ def test_headers_are_taken_away_in_the_order_of_the_list(put: Put) -> None:
         ('{policy: header-injection, request: {x-a: "a\\nb: c"}}', "one line"),
         ("{policy: header-injection, request: {x-a: '${clinet}'}}", "nothing is known as ${clinet}"),
         ("{policy: header-removal, request: ['*']}", "'*' is no name of a header"),
+        ("{policy: header-removal, response: [x-a, 'date*']}", "every answer has the gateway's own 'date*'"),
         ("{policy: header-removal, response: [Server]}", "every answer has the gateway's own 'Server'"),
         ("{policy: header-injection, response: {date: now}}", "every answer has the gateway's own 'date'"),
         ("{policy: header-removal, request: ['con*']}", "that a request needs"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tulle.config import PolicySet
-from tulle.errors import did_you_mean
+from tulle.errors import Invalid, did_you_mean
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.kind import Kind, Parts, Registry, known_kinds
 from tulle.gateway.policies.listed import Written, parse_policies, policies_in
@@ -40,18 +40,26 @@ class Target:
 
 
 class MeshPolicies:
-    """The sets of one mesh, read once. Invalid, with every problem, when one of them is no list of policies."""
+    """The sets of one mesh, read once.
+
+    One that is no list of policies is in the way of those alone that it holds for: whoever joins it to one of them is
+    told, by Invalid with every problem.
+    """
 
     def __init__(self, sets: Mapping[str, PolicySet], registry: Registry | None = None) -> None:
         self._sets = sets
         self._registry = registry or known_kinds()
         self._mandatory: MeshPolicies | None = None  # those of the sets, made when they are asked for
-        self._lists: Mapping[str, tuple[Written, ...]] = {
-            name: parse_policies(
-                json.dumps(one.policies), name=f"mesh.yaml, policies.{name}", registry=self._registry
-            )
-            for name, one in sets.items()
-        }
+        self._lists: dict[str, tuple[Written, ...]] = {}
+        self._wrong: dict[str, Invalid] = {}
+        for name, one in sets.items():
+            text, place = json.dumps(one.policies), f"mesh.yaml, policies.{name}"
+            try:
+                self._lists[name] = parse_policies(
+                    text, name=place, registry=self._registry, is_recorded=True
+                )
+            except Invalid as exc:
+                self._wrong[name] = exc
 
     def __bool__(self) -> bool:
         return bool(self._sets)
@@ -66,14 +74,17 @@ class MeshPolicies:
         )
 
     def joined(self, target: Target, own: Sequence[Policy]) -> tuple[Policy, ...]:
-        """What holds for a service: the mesh's policies and its own, in an order that can be carried out."""
+        """What holds for a service: the mesh's policies and its own, in an order that can be carried out.
+
+        Invalid where a set that holds for it cannot be read.
+        """
         return tuple(policy for policy, _ in self.joined_from(target, own))
 
     def joined_from(self, target: Target, own: Sequence[Policy]) -> tuple[tuple[Policy, str], ...]:
         """What holds for a service, each with the set of the mesh that it is of; empty: its own."""
         of_mesh = {
             name: [
-                one for one in policies_in(self._lists[name], target.environment) if self._is_for(one, target)
+                one for one in policies_in(self._list(name), target.environment) if self._is_for(one, target)
             ]
             for name in self.sets_for(target, left_out_by(own))
         }
@@ -99,6 +110,13 @@ class MeshPolicies:
         if not self._mandatory or not (held := self._mandatory.joined(target, ())):
             return tuple(before)
         return self._mandatory.joined(target, [one for one in before if one not in held])
+
+    def _list(self, name: str) -> tuple[Written, ...]:
+        if (wrong := self._wrong.get(name)) is not None:
+            first = wrong.problems[0].message if wrong.problems else wrong.message
+            told = f"set '{name}' of mesh.yaml cannot be read: {first}"
+            raise Invalid(told, hint="mend it there, then `tulle gateway reload`", problems=wrong.problems)
+        return self._lists[name]
 
     def _is_for(self, policy: Policy, target: Target) -> bool:
         return not (target.behind is not None and self._registry.carried_out(policy.kind).of_workers)

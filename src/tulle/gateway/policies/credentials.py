@@ -15,7 +15,7 @@ from typing import Any, Final
 from tulle.errors import Invalid
 from tulle.gateway.envoy_values import ELSEWHERE, Json, typed
 from tulle.gateway.policies.kind import Kind, Parts, Registry, Settings, Spot, Unfit
-from tulle.serving.access import ACCESS_SCHEMA, Access, Keys, Public, parse_access
+from tulle.serving.access import ACCESS_SCHEMA, Access, Keys, Public, demand_few, parse_access
 from tulle.serving.ways_in import KEY, Credential, Place, WayIn, ways_of
 from tulle.spec.rate_limit import RateLimit
 
@@ -57,10 +57,17 @@ def _read_jwt(settings: Settings) -> Opening:
         message = f"the issuer's public keys are {'said twice' if sources else 'not said'}"
         raise Unfit(message, *sorted(sources)[1:], hint="give `jwks_uri` or `jwks`")
     try:
-        return Opening(parse_access(json.dumps({"jwt": dict(settings)})))
+        return Opening(parse_access(json.dumps({"jwt": dict(settings)}), is_recorded=True))
     except Invalid as exc:
         first = exc.problems[0] if exc.problems else exc
         raise Unfit(first.message, hint=first.hint) from None
+
+
+def _demand_few_keys(settings: Settings) -> None:
+    try:
+        demand_few(settings.get("jwks", {}).get("keys", ()))
+    except Invalid as exc:
+        raise Unfit(exc.message, "jwks", hint=exc.hint) from None
 
 
 def _read_public(settings: Settings) -> Opening:
@@ -187,6 +194,7 @@ def register(registry: Registry) -> None:
             "Who has a signed token of the issuer may call.",
             _tokens(),
             read=_read_jwt,
+            anew=_demand_few_keys,
             required=("issuer",),
             example="policy: jwt\nissuer: https://login.example.com/\naudience: orders\nscopes: [orders.read]\n"
             "claims: {tenant: [north, south]}\njwks_uri: https://login.example.com/.well-known/jwks.json",

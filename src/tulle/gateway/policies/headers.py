@@ -92,13 +92,19 @@ def _check_name(name: str, written: str, side: str, key: str | int) -> None:
             else "write the beginning of names before the star: x-debug-*"
         )
         raise Unfit(f"'{written}' is no name of a header", *path, hint=hint)
-    if side == "response" and low in _ITS_OWN:
-        message = f"every answer has the gateway's own '{name}', whatever a service says"
-        raise Unfit(message, *path, hint="leave it out")
     if low in _FRAMING or low.startswith(_OURS):
         raise Unfit(
             f"the header '{name}' is the gateway's own", *path, hint="choose another name, such as x-team"
         )
+
+
+def _demand_some_use(settings: Settings) -> None:
+    """Refuse what does nothing. It was taken once, and does nothing still where it is recorded."""
+    for number, name in enumerate(settings.get("response", ())):
+        if name.lower().removesuffix("*") in _ITS_OWN:
+            key = name if isinstance(settings["response"], Mapping) else number
+            message = f"every answer has the gateway's own '{name}', whatever a service says"
+            raise Unfit(message, "response", key, hint="leave it out")
 
 
 def _filled(value: str) -> str:
@@ -175,7 +181,7 @@ _TAKEN: Final[Json] = {
 
 def register(registry: Registry) -> None:
     """Make both kinds known."""
-    more: dict[str, Any] = {"phase": "known", "rules": {"minProperties": 2}}
+    more: dict[str, Any] = {"phase": "known", "rules": {"minProperties": 2}, "anew": _demand_some_use}
     registry.add(
         Kind(
             "header-injection",

@@ -165,6 +165,8 @@ class Kind:
     after. `of_workers`: it bounds the way to a service's workers, so it is the service's own, never that of an API over
     it. `shown_as`: how its callers show who they are, so that no request can be for two such kinds.
     `hides`: where it takes credentials from, as `header:<name>` and `query:<name>`; `tells`: what it writes down, so.
+    `anew`: refuses, as `read` does, what nobody may say any more and once could. What is recorded is carried out all
+    the same, as far as it can be, or an upgrade would end services that nobody touched.
     """
 
     name: str  # kebab-case
@@ -184,6 +186,7 @@ class Kind:
     once: bool = False
     not_after: tuple[str, ...] = ()
     of_workers: bool = False
+    anew: Callable[[Settings], object] | None = None
     shown_as: str = ""
     hides: Callable[[Any], Collection[str]] | None = None
     tells: Callable[[Any], Collection[str]] | None = None
@@ -274,6 +277,13 @@ class Registry:
         """What a kind makes of settings. Invalid when it does not take them, or there is no such kind."""
         kind = self.carried_out(name)
         return _held(kind, lambda: kind.read(settings))
+
+    def demand_sayable(self, name: str, settings: Settings) -> None:
+        """Refuse settings that somebody says now and a kind does not take, or no longer. Invalid as `value` says."""
+        self.value(name, settings)
+        kind = self.carried_out(name)
+        if (anew := kind.anew) is not None:
+            _held(kind, lambda: anew(settings))
 
     def parts(self, name: str, settings: Settings, spot: Spot) -> Parts:
         """A policy in Envoy's words; nothing of one that the processor carries out. Invalid as `value` says."""

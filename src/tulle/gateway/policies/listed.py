@@ -70,19 +70,25 @@ def list_schema(registry: Registry | None = None) -> dict[str, Any]:
 
 
 def parse_policies(
-    text: str, *, name: str = "policies", registry: Registry | None = None
+    text: str, *, name: str = "policies", registry: Registry | None = None, is_recorded: bool = False
 ) -> tuple[Written, ...]:
-    """A list on its own, as YAML or JSON; Invalid with every problem and its place."""
+    """A list on its own, as YAML or JSON; Invalid with every problem and its place.
+
+    `is_recorded`: it is not said now, so what could be said once is taken.
+    """
     document = load_document(text, name=name)
-    found, problems = read_policies(document, (), registry)
+    found, problems = read_policies(document, (), registry, is_recorded=is_recorded)
     refuse(name, problems)
     return found
 
 
 def read_policies(
-    document: Document, path: Path, registry: Registry | None = None
+    document: Document, path: Path, registry: Registry | None = None, *, is_recorded: bool = False
 ) -> tuple[tuple[Written, ...], list[Problem]]:
-    """The list of `document` at `path`, and everything that is wrong with it; a list with problems is empty."""
+    """The list of `document` at `path`, and everything that is wrong with it; a list with problems is empty.
+
+    `is_recorded` as `parse_policies` says.
+    """
     known = registry or known_kinds()
     if problems := validate(document, _LIST, path, where="policies"):
         return (), problems
@@ -99,7 +105,7 @@ def read_policies(
             document, known.schema(raw["policy"]), at, where=f"policy '{raw['policy']}'"
         )
         if not wrong:
-            one, wrong = _read(document, at, raw, known)
+            one, wrong = _read(document, at, raw, known, is_recorded)
             found += [one] if one is not None else []
         problems += wrong
     if not problems:
@@ -116,12 +122,13 @@ def _without_settings(document: Document, at: Path, raw: Mapping[str, Any], kind
 
 
 def _read(
-    document: Document, at: Path, raw: Mapping[str, Any], known: Registry
+    document: Document, at: Path, raw: Mapping[str, Any], known: Registry, is_recorded: bool
 ) -> tuple[Written | None, list[Problem]]:
     problems: list[Problem] = []
     settings = {key: value for key, value in raw.items() if key not in RESERVED}
     try:
-        known.value(raw["policy"], settings)
+        check = known.value if is_recorded else known.demand_sayable
+        check(raw["policy"], settings)
     except Unfit as exc:
         problems.append(document.problem(exc.message, (*at, *exc.path), hint=exc.hint))
     except Invalid as exc:
