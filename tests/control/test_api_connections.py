@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.server
 import json
+import socket
 import ssl
 import threading
 import time
@@ -59,6 +61,13 @@ COPIED = """    - version: v3
       policies:
       - {policy: mirror, to: '%s'}
       - {policy: message-log, request: [x-own]}
+    - version: v4
+      upstream: {connection: shop-api}
+      undeclared: allow
+      publish: true
+      access: {public: {limit: 1000/1s}}
+      policies:
+      - {policy: concurrency-limit, requests: 1}
 """
 TOKEN = "t0p %secret% \\ token"
 
@@ -110,7 +119,9 @@ class Issuer:
                 time.sleep(issuer.slow)
                 self.send_response(issuer.status)
                 self.end_headers()
-                self.wfile.write(issuer.says(len(issuer.asked)).encode())
+                with contextlib.suppress(ConnectionError):  # who asked may be gone
+                    self.wfile.write(issuer.says(len(issuer.asked)).encode())
+                issuer.answered += 1
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -124,7 +135,7 @@ class Issuer:
 
     def reset(self) -> None:
         self.asked: list[tuple[str, dict[str, str], str]] = []
-        self.status, self.slow = 200, 0.0
+        self.status, self.slow, self.answered = 200, 0.0, 0
         self.says: Callable[[int], str] = lambda number: json.dumps(
             {"access_token": f"tok/en-{number}", "token_type": "Bearer", "expires_in": 3600}
         )
@@ -291,8 +302,9 @@ def test_who_loses_a_connection_is_signed_in_no_more_and_told_why(led: Led, how:
     assert [(one.service, told in one.message) for one in faults] == [
         ("orders@v1", True),
         ("orders@v3", True),
+        ("orders@v4", True),
     ]
-    problem, _ = check_mesh(led.workspace).problems
+    problem, *_ = check_mesh(led.workspace).problems
     assert told in problem.message
     assert problem.place is not None
     assert (Path(problem.place.file).name, problem.place.line) == ("orders.yaml", 4)
@@ -420,9 +432,95 @@ def test_where_tokens_are_given_is_down_and_comes_back(led: Led) -> None:
         client_secret=SECRET,
     )
     led.issuer.reset()
-    led.issuer.slow = 0.3  # requests that come before there is a token wait for it
-    with ThreadPoolExecutor(4) as callers:
-        assert {reply.status for reply in callers.map(lambda _: led.ask(), range(8))} == {200}
+    wait_until(lambda: led.ask().status == 200, "the next try")
+
+
+THREADS = 2  # of Envoy; each asks for a token of its own
+
+
+def at_once(led: Led, count: int) -> list[Reply]:
+    with ThreadPoolExecutor(count) as callers:
+        return list(callers.map(lambda _: led.ask(), range(count)))
+
+
+def only(issuer: Issuer, most: int) -> None:
+    """From now on it gives as many tokens and refuses whoever asks for more."""
+
+    def says(number: int) -> str:
+        given = json.dumps({"access_token": f"tok-{number}", "expires_in": 3600})
+        return given if number <= most else '{"error": "slow_down"}'
+
+    issuer.says = says
+
+
+@pytest.mark.system
+def test_callers_that_come_before_there_is_a_token_wait_for_one_that_one_asks_for(led: Led) -> None:
+    issuer = by_tokens(led)
+    issuer.slow = 0.3
+    only(issuer, THREADS)
+    assert {reply.status for reply in at_once(led, 40)} == {200}
+    assert 1 <= len(issuer.asked) <= THREADS
+    assert {reply.status for reply in at_once(led, 40)} == {200}
+    assert len(issuer.asked) <= THREADS
+
+
+@pytest.mark.system
+def test_those_that_wait_end_with_the_answer_that_there_is_no_token(led: Led) -> None:
+    issuer = by_tokens(led)
+    issuer.slow, issuer.status = 0.3, 429
+    before, begun = len(led.outside.heads), time.monotonic()
+    replies = at_once(led, 20)
+    assert {(reply.status, reply.headers["retry-after"]) for reply in replies} == {(503, "1")}
+    assert time.monotonic() - begun < 3  # not for as long as an answer may take
+    assert len(issuer.asked) <= THREADS
+    assert len(led.outside.heads) == before
+
+
+@pytest.mark.system
+def test_nobody_waits_for_the_next_token_while_there_is_a_good_one(led: Led) -> None:
+    issuer = by_tokens(led)
+    issuer.says = lambda number: json.dumps({"access_token": f"t-{number}", "expires_in": 3})
+    wait_until(lambda: led.ask().status == 200 and issuer.answered == THREADS, "both tokens")
+    issuer.slow = 4.0  # which is after the end of those
+
+    def both_are_asked_for_anew() -> bool:
+        assert led.ask().status == 200
+        return len(issuer.asked) == 2 * THREADS
+
+    wait_until(both_are_asked_for_anew, "the next ones")
+    assert led.ask().status == 200
+    assert issuer.answered == THREADS
+
+
+@pytest.mark.system
+def test_a_caller_that_goes_away_takes_no_token_with_it(led: Led) -> None:
+    issuer = by_tokens(led)
+    issuer.slow = 0.3
+    only(issuer, 2 * THREADS)
+    for _ in range(8):
+        with socket.create_connection(("127.0.0.1", led.workspace.settings.gateway_port)) as caller:
+            caller.sendall(b"GET /orders/v1/items HTTP/1.1\r\nhost: a\r\n\r\n")
+            time.sleep(0.02)
+    begun = time.monotonic()
+    assert {reply.status for reply in at_once(led, 8)} == {200}
+    assert time.monotonic() - begun < 4  # not for as long as an answer may take
+    assert len(issuer.asked) <= 2 * THREADS
+
+
+@pytest.mark.system
+def test_a_token_is_got_where_one_request_may_be_under_way(led: Led) -> None:
+    issuer = by_tokens(led)
+    assert [led.ask("/orders/v4/items").status for _ in range(8)] == [200] * 8
+    assert 1 <= len(issuer.asked) <= THREADS
+
+
+@pytest.mark.system
+def test_a_caller_cannot_have_a_token_asked_for(led: Led) -> None:
+    issuer = by_tokens(led)
+    before = len(led.outside.heads)
+    led.gateway.ask("/orders/v1/items", {"x-tulle-ask-for-token": "1"})
+    assert len(issuer.asked) <= 1
+    assert not [head for head in led.outside.heads[before:] if "x-tulle-ask-for-token" in str(head).lower()]
 
 
 @pytest.mark.system

@@ -444,7 +444,7 @@ class Gateway:
             stats = self._admin.stats(r"^(server\.state|listener_manager\.total_listeners_active)$", "Gauges")
         except Unavailable:
             return False
-        doors = len(listeners(self._door)) + 1  # that of the processor
+        doors = len(listeners(self._door)) + 2  # that of the processor, and the one that is waited at
         return stats.get("server.state") == "0" and (
             stats.get("listener_manager.total_listeners_active") == str(doors)
         )

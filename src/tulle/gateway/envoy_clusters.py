@@ -16,6 +16,7 @@ from tulle.gateway.envoy_apis import external_cluster
 from tulle.gateway.envoy_inner import (
     processor_clusters,
 )
+from tulle.gateway.envoy_pause import pause_cluster
 from tulle.gateway.envoy_policies import (
     further_clusters,
     in_cluster,
@@ -63,6 +64,8 @@ def all_clusters(policy: GatewayPolicy, door: Door, signings: Mapping[str, Signi
         made += own
     further = [cluster for service in policy.services for cluster in further_clusters(service)]
     shared = [*keys_clusters(policy.services), *processor_clusters(door.processors)]
+    if any(signing.tokens is not None for signing in signings.values()):
+        shared.append(pause_cluster())
     return [*made, *further, *shared]
 
 

@@ -27,6 +27,7 @@ from tulle.gateway.envoy_inner import (
 from tulle.gateway.envoy_keys import RUNTIME as FETCHED
 from tulle.gateway.envoy_listener import listeners
 from tulle.gateway.envoy_overload import overload
+from tulle.gateway.envoy_pause import pause_listener
 from tulle.gateway.envoy_policies import (
     policy_buckets,
     policy_counted_by,
@@ -102,7 +103,7 @@ def _resources_of(
         "routes": lambda: [typed(ROUTE_CONFIGURATION, **routes(policy, door.processors))],
         "listeners": lambda: [
             typed("envoy.config.listener.v3.Listener", **one)
-            for one in (*listeners(door), inner_listener(traced=door.traces is not None))
+            for one in (*listeners(door), inner_listener(traced=door.traces is not None), pause_listener())
         ],
     }
 
@@ -151,6 +152,7 @@ def static_twin(policy: GatewayPolicy, door: Door, signings: Mapping[str, Signin
                 },
             ),
             inner_listener(behind(policy), traced=door.traces is not None),
+            pause_listener(),
         ],
         "clusters": [*all_clusters(policy, door, signings), *collector(door.traces)],
     }

@@ -8,17 +8,23 @@ nothing of connections; what signs in is in the file of clusters alone.
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Final, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
 from tulle.gateway.envoy_apis import tls_to
+from tulle.gateway.envoy_pause import PAUSE, PAUSE_HEADER
 from tulle.gateway.envoy_values import Json, host_address, typed
 
 PATIENCE_MS: Final = 5000  # for one answer of who gives tokens; the requests wait
 YOUNG_MS: Final = (
     10_000  # of age, before a token that the service refused is given up: others may be refused, too
+)
+MARK: Final = (
+    "x-tulle-ask-for-token"  # of the gateway's own request, which asks; a caller has no ticket for it
 )
 _SCRIPT: Final = "sign_in.lua"
 _PROTOCOL: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -60,10 +66,14 @@ def token_filter(path: str, client: ClientCredentials) -> Json:
         asked |= {"client_id": client.client_id, "client_secret": client.secret}
     body = urlencode({name: value for name, value in asked.items() if value}, quote_via=quote)
     table = ", ".join(f"[{_text(name)}] = {_text(value)}" for name, value in head.items())
+    # Always the same for the same client: another text would be another cluster, and its tokens gone.
+    ticket = hmac.digest(client.secret.encode(), f"ticket {path} {client.url}".encode(), hashlib.sha256).hex()
     # The first line is what Envoy calls a script by in its log.
     script = (
         "-- sign in\n"
         f"local ISSUER, PATIENCE, YOUNG = {_text(cluster_name(path))}, {PATIENCE_MS}, {YOUNG_MS}\n"
+        f"local OWN, MARK, TICKET = {_text(path)}, {_text(MARK)}, {_text(ticket)}\n"
+        f"local WAIT, DELAY = {_text(PAUSE)}, {_text(PAUSE_HEADER)}\n"
         f"local HEAD, BODY = {{{table}}}, {_text(body)}\n"
         f"{resources.files('tulle.gateway').joinpath(_SCRIPT).read_text()}"
     )
