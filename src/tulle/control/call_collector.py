@@ -3,12 +3,14 @@
 One thread of the control plane, its only reader of the log. It takes a part of one processor at most, and less of it
 while the machine is busy: what it does not get to is in the log, and counted later. Each line is understood once, and
 shown to both: to the counts, which remember how far they are, and to who writes down when callers last called, which
-sees a line once while this process lives, also when it cannot be counted. Keeps the log and what is counted bounded.
+sees a line once while this process lives, also when it cannot be counted. Keeps the log and what is counted bounded,
+also where the gateway writes faster than this reads: then what was put aside first goes uncounted, and that is said.
 Knows how paths of services are templates (their packages' OpenAPI documents); what a count is stands in `observe`.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import threading
 import time
@@ -22,7 +24,7 @@ import psutil
 
 from tulle.control.workspace import Workspace
 from tulle.errors import LimitExceeded, Unavailable
-from tulle.gateway.access_log import AccessLog
+from tulle.gateway.access_log import KEPT, LARGEST, AccessLog
 from tulle.gateway.admin import Admin
 from tulle.gateway.apis import records
 from tulle.gateway.apis.records import RecordedApi
@@ -30,13 +32,14 @@ from tulle.gateway.envoy_values import ACCESS_LOG, ADMIN_SOCKET, API_PREFIX
 from tulle.gateway.last_used import LastUsed
 from tulle.gateway.log_line import LineReader, Lines
 from tulle.gateway.log_place import LogReader, Piece
-from tulle.observe.calls import Calls, Place
+from tulle.observe.calls import Calls, Place, State
 from tulle.observe.operations import Operations, operations_of
 from tulle.observe.tally import Tally
 from tulle.serving import generation
 
 LOG = logging.getLogger("tulle")
 EVERY_SECONDS: Final = 3.0
+LOOK_SECONDS: Final = 5.0  # then all else has its turn, as a log may grow faster than it is read
 AGAIN_SECONDS: Final = 30.0  # after a look that failed
 KEEP_EVERY: Final = 3600.0
 NEWEST: Final = 64 << 20  # bytes; so far from its end the log is shown while counts cannot be reached
@@ -94,13 +97,15 @@ class CallCollector:
         psutil.cpu_percent(None)
         said, again = "", 0.0
         while not self._stop.is_set():
+            is_behind = False
             try:
                 if time.monotonic() >= again:
                     began = time.time()
-                    self.look()
+                    until = self.look(seconds=LOOK_SECONDS)
                     self._note_alive(began)
-                    self._counted(began)
-                    said, again = "", 0.0
+                    if until:
+                        self._counted(until)
+                    said, again, is_behind = "", 0.0, until < began
             except LimitExceeded as exc:
                 if exc.message != said:  # once, not at each try
                     LOG.warning("%s; what was asked is counted when there is room", exc.message)
@@ -109,9 +114,10 @@ class CallCollector:
                 LOG.exception("what services were asked is counted later")
                 again = time.monotonic() + AGAIN_SECONDS
             if again:
-                self._do(_CALLERS, self.show)
+                self._do(_CALLERS, partial(self.show, LOOK_SECONDS))
             self._do("the access log is put aside later", self._put_aside)
-            self._stop.wait(EVERY_SECONDS)
+            if not is_behind:  # else it rested while it read
+                self._stop.wait(EVERY_SECONDS)
 
     def _do(self, failing: str, what: Callable[[], object]) -> None:
         """Do what nothing else may wait for; why it fails is said once, not at each try."""
@@ -127,13 +133,15 @@ class CallCollector:
     def _put_aside(self) -> None:
         self._log.put_aside_when_large(self._admin)
 
-    def show(self) -> None:
-        """Show who writes down callers what it has not seen: what could not be counted, and what came meanwhile."""
+    def show(self, seconds: float = float("inf")) -> None:
+        """Show who writes down callers what it has not seen, what could not be counted and what came meanwhile: all,
+        or as much as may be in so many seconds."""
+        end = time.monotonic() + seconds
         if not self._shown.file:
             self._shown = Place(*self._reader.newest(NEWEST))
         for piece in self._reader.pieces(self._shown.file, self._shown.position):
             self._show(piece, None)
-            if self._stop.is_set():
+            if self._stop.is_set() or time.monotonic() >= end:
                 break
         self._last_used.write()
 
@@ -153,36 +161,52 @@ class CallCollector:
         )  # also when it fails: no wrong secret is counted twice
         self._last_used.see(told)
 
-    def look(self, now: float | None = None) -> None:
-        """Count what is new in the log, and write it down with the place."""
-        at = time.time() if now is None else now
+    def look(self, now: float | None = None, seconds: float = float("inf")) -> float:
+        """Count what is new in the log, all or as much as may be in so many seconds, and write it down with the place.
+
+        Up to when all is counted, in seconds since the epoch: now, or earlier where it did not come to the end, or 0
+        where that is not known.
+        """
+        at, end, is_behind = time.time() if now is None else now, time.monotonic() + seconds, False
         self.calls.bring_up()
         self._tally.taken()  # of a look that failed: it is counted again
         state = self.calls.state()
         place = state.place if state is not None else Place("", 0)
-        lost = False
+        gap = ""
         for piece in self._reader.pieces(place.file, place.position):
             began = time.perf_counter()
             self._keep_up()  # after it was read: whatever its lines are of is recorded by now
             told = self._lines.read(piece.data)
             self._do(_SHOWN, partial(self._show, piece, told))
             self._tally.count(told)
-            place, lost = Place(piece.file, piece.position), lost or piece.lost
+            place = Place(piece.file, piece.position)
+            if piece.lost:
+                gap = _gap(state, told)
             if self._tally.waiting >= LINES_AT_ONCE:
-                self._do(_CALLERS, self._last_used.write)  # before the place is where they are not read again
-                self.calls.add(self._tally.taken(), place, lost=lost)
-                lost = False
-            if self._stop.is_set():
+                self._write(place, gap)
+                gap = ""
+            if is_behind := self._stop.is_set() or time.monotonic() >= end:
                 break
             self._rest(time.perf_counter() - began)
-        self._do(_CALLERS, self._last_used.write)
-        if self._tally.waiting:
-            self.calls.add(self._tally.taken(), place, lost=lost)
+        began = time.perf_counter()
+        self._write(place, gap)
         if time.monotonic() >= self._kept_at + KEEP_EVERY:
             self._kept_at = time.monotonic()
             settings = self._workspace.settings
             bytes_ = settings.insight_megabytes << 20
             self.calls.keep(days=settings.insight_days, most_bytes=bytes_, now=at)
+        if not is_behind:
+            return at
+        self._rest(time.perf_counter() - began)
+        state = self.calls.state()
+        return 0.0 if state is None else min(at, state.latest)
+
+    def _write(self, place: Place, gap: str) -> None:
+        self._do(_CALLERS, self._last_used.write)  # before the place is where they are not read again
+        if self._tally.waiting:
+            self.calls.add(self._tally.taken(), place, lost=bool(gap))
+            if gap:  # said once, as the place is behind it now
+                LOG.warning("%s", gap)
 
     def _note_alive(self, at: float) -> None:
         """Once a minute, while the gateway answers."""
@@ -246,3 +270,18 @@ class CallCollector:
                 return []
             self._documents[service, version] = known
         return known
+
+
+def _gap(state: State | None, told: Lines) -> str:
+    """What is said of lines that are gone, between what was counted before and what is told now."""
+    since = until = ""
+    if state is not None and state.latest:
+        moment = dt.datetime.fromtimestamp(state.latest, dt.UTC).isoformat(timespec="milliseconds")
+        since = f" after {moment.replace('+00:00', 'Z')}"
+    if told.lines:
+        until = f"{' and' if since else ''} before {told.lines[0].time}"
+    return (
+        f"what services were asked{since}{until} is not all counted: a part of the gateway's access log was gone "
+        f"before it was read, as {KEPT + 1} files of {LARGEST >> 20} MB are kept; if more comes than can be read, the "
+        "machine needs more processors for what it is asked"
+    )
