@@ -6,6 +6,7 @@ import base64
 import contextlib
 import http.server
 import json
+import shutil
 import socket
 import ssl
 import threading
@@ -36,6 +37,7 @@ from tulle.gateway.faults import read_faults
 from tulle.gateway.signing import Signing, stamp_of
 from tulle.gateway.versions.recorded import policy_of_version, versions
 from tulle.pipeline.sources.address import made
+from tulle.pipeline.sources.kept_certificates import with_certificates
 from tulle.server.lake_doors import lake_access
 from tulle.state.connections import Connections, open_connections
 
@@ -91,7 +93,7 @@ class Led:
 
     def set(self, name: str, address: str, options: dict[str, str], **secrets: str) -> None:
         said = {"apis": "sales", **options}
-        self.connections.save(made(name, "prod", "http", address, said, secrets))
+        self.connections.save(with_certificates(made(name, "prod", "http", address, said, secrets)))
         self.switchboard.settle()
 
     def usual(self) -> None:
@@ -542,12 +544,27 @@ def test_tokens_are_asked_for_by_tls_of_that_name_alone(led: Led, tmp_path: Path
     )  # of an authority that this machine does not know
     check_error(led.ask(), 503, "SignInUnavailable")
     assert led.safe_issuer.asked == []
-    ca = led.workspace.settings.folder.parent / "issuer.pem"
+    ca = tmp_path / "issuer.pem"
+    shutil.copy(led.workspace.settings.folder.parent / "issuer.pem", ca)
     led.set("shop-api", address, {**said, "ca_file": str(ca)}, client_secret=SECRET)
-    wait_until(lambda: {led.ask().status for _ in range(8)} == {200}, "the next try of both threads")
+    wait_until(lambda: {led.ask().status for _ in range(24)} == {200}, "the next try of both threads")
     assert led.seen()["headers"]["authorization"].startswith("Bearer tok/en-")
-    led.set("shop-api", address, {**said, "ca_file": str(tmp_path / "none.pem")}, client_secret=SECRET)
-    check_error(led.ask(), 503, "ServiceUnavailable")
+    ca.unlink()
+    with pytest.raises(
+        Invalid, match=r"the .ca_file. of connection .shop-api. cannot be read: .*issuer\.pem"
+    ) as told:
+        led.set("shop-api", address, {**said, "ca_file": str(ca)}, client_secret=SECRET)
+    assert "set the connection again" in told.value.hint
+    # Neither another connection that is set nor a control plane that starts reads the file again.
+    led.set("other", address, {"auth": "bearer"}, token=TOKEN)
+    Switchboard(led.workspace).settle()
+    assert read_faults(led.workspace.settings) == ()
+    assert {led.ask().status for _ in range(8)} == {200}
+    # What an older version set has them in the file alone.
+    led.connections.save(
+        made("shop-api", "prod", "http", address, {**said, "ca_file": str(ca)}, {"client_secret": "s"})
+    )
+    led.switchboard.settle()
     assert (
         "the 'ca_file' of connection 'shop-api' cannot be read"
         in read_faults(led.workspace.settings)[0].message

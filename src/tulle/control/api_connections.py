@@ -10,10 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
-
-from cryptography.x509 import load_pem_x509_certificates
 
 from tulle.config import Settings
 from tulle.control.declared_apis import demand_reachable
@@ -28,6 +25,7 @@ from tulle.gateway.signing import Signing
 from tulle.pipeline.sources.address import PROD, demand_led_to
 from tulle.pipeline.sources.client_credentials import OAUTH2
 from tulle.pipeline.sources.http import signing_headers
+from tulle.pipeline.sources.kept_certificates import with_certificates
 from tulle.spec.environment import production
 from tulle.spec.source import HTTP
 from tulle.state.connections import Connection, open_connections
@@ -151,14 +149,6 @@ def _client(settings: Settings, connection: Connection) -> ClientCredentials:
     except TulleError as exc:
         about = f"the 'token_url' of connection '{connection.name}': {exc.message}"
         raise type(exc)(about, hint=exc.hint) from None
-    ca = ""
-    if file := said.get("ca_file"):
-        try:
-            ca = Path(file).read_text(encoding="ascii")
-            load_pem_x509_certificates(ca.encode())
-        except (OSError, ValueError) as exc:
-            why = exc.strerror if isinstance(exc, OSError) else "it has no certificates"
-            raise Invalid(f"the 'ca_file' of connection '{connection.name}' cannot be read: {why}") from None
     return ClientCredentials(
         url,
         said["client_id"],
@@ -166,7 +156,7 @@ def _client(settings: Settings, connection: Connection) -> ClientCredentials:
         said.get("scope", ""),
         said.get("audience", ""),
         "body" if said.get("client_auth") == "body" else "header",
-        ca,
+        with_certificates(connection).certificates,
     )
 
 

@@ -18,6 +18,7 @@ from tulle.errors import Invalid
 from tulle.pipeline.sources.address import PROD, environment_of, made
 from tulle.pipeline.sources.describe import described
 from tulle.pipeline.sources.hidden import shown_address
+from tulle.pipeline.sources.kept_certificates import with_certificates
 from tulle.pipeline.sources.probe import probe
 from tulle.spec.source import CONNECTION_NAME
 from tulle.state.connections import Connection, open_connections
@@ -55,7 +56,7 @@ def router(workspace: Workspace) -> Routes:
     def set_connection(by: AskedBy, environment: str, name: str, body: ConnectionBody) -> dict[str, Any]:
         where = _environment(environment)
         connection = made(name, where, body.kind, body.address, body.options, body.secrets)
-        known.save(connection, actor=by)
+        known.save(with_certificates(connection), actor=by)
         return shown(known.get(name, where))
 
     @api.get("/connections/{environment}/{name}")

@@ -35,6 +35,7 @@ class Connection:
     options: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     updated_at: float = 0.0
+    certificates: str = ""  # PEM, those of its option `ca_file` when it was set, where they are kept
 
 
 class Connections:
@@ -50,6 +51,7 @@ class Connections:
             "address": connection.address,
             "options": dict(connection.options),
             "secrets": dict(connection.secrets),
+            "certificates": connection.certificates,
         }
         sealed = self._secrets().encrypt(
             json.dumps(content), _purpose(connection.name, connection.environment)
@@ -109,6 +111,7 @@ class Connections:
                 content["options"],
                 content["secrets"],
                 row.updated_at,
+                content.get("certificates", ""),  # what was set by an older version has none
             )
         except (ValueError, KeyError, TypeError):
             raise Broken(f"what is recorded of connection '{row.name}' cannot be read") from None
