@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tests.gateway.external import Authority
 
 from tulle.cli.connection import connection as command
 from tulle.cli.main import cli
 from tulle.errors import Invalid, TulleError
 from tulle.pipeline.sources.address import made
+from tulle.server.app import open_workspace
+from tulle.spec.mesh import load_settings
+from tulle.state.connections import open_connections
 
 SECRET = "geheimnis-17"
 
@@ -55,6 +59,37 @@ def test_a_connection_from_setting_to_removing(mesh: Path) -> None:
     with pytest.raises(TulleError, match="there is no connection 'db' in environment 'prod'") as told:
         tulle(mesh, "show", "db")
     assert "it is known in dev" in str(told.value.hint)
+
+
+def test_the_certificates_of_a_file_are_read_when_it_is_set(mesh: Path) -> None:
+    said = [
+        "set",
+        "api",
+        "--kind",
+        "http",
+        "--address",
+        "https://shop.example.org",
+        "--secret",
+        "client_secret",
+    ]
+    options = [
+        "auth=oauth2",
+        "client_id=me",
+        "token_url=https://login.example.org/",
+        f"ca_file={mesh / 'ca.pem'}",
+    ]
+    said += [part for option in options for part in ("--option", option)]
+    with pytest.raises(TulleError, match=r"cannot be read: .*ca\.pem: No such file") as told:
+        tulle(mesh, *said, given=f"{SECRET}\n")
+    assert "set the connection again" in str(told.value.hint)
+    assert json.loads(tulle(mesh, "list", "--json")) == []
+    (mesh / "ca.pem").write_text(ca := Authority(mesh).ca)
+    assert "BEGIN" not in tulle(mesh, *said, given=f"{SECRET}\n") + tulle(mesh, "show", "api")
+    (mesh / "ca.pem").unlink()
+    workspace = open_workspace(load_settings(mesh, {}))
+    known = open_connections(workspace.settings, workspace.database)
+    assert known.get("api", "prod").certificates.split() == ca.split()
+    workspace.database.close()
 
 
 def test_a_password_in_an_address_is_taken_out_of_it(mesh: Path) -> None:
