@@ -33,6 +33,16 @@ def test_ids_sort_by_time_and_runs_are_listed_newest_first(database: Database) -
         runs.get(database, "x")
 
 
+def test_of_many_in_one_millisecond_each_has_an_id(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = iter(["beef", "beef", "beef", "cafe"])
+    monkeypatch.setattr(runs, "now", lambda: 1_800_000_000.5)
+    monkeypatch.setattr(runs.secrets, "token_hex", lambda _: next(made))
+    ids = [runs.request(database, product) for product in "ab"]
+    assert [one[-4:] for one in ids] == ["beef", "cafe"]
+
+
 def test_a_run_from_request_to_end(database: Database) -> None:
     run_id = runs.request(database, "sales", environment="dev", options={"full": True})
     run = runs.get(database, run_id)

@@ -157,6 +157,8 @@ def request_in(
     at = now()
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(at)) + f"{int(at * 1000) % 1000:03d}"
     run_id = f"{stamp}-{secrets.token_hex(2)}"
+    while cx.execute(select(runs.c.id).where(runs.c.id == run_id)).first() is not None:
+        run_id = f"{stamp}-{secrets.token_hex(2)}"  # of many in one millisecond two may be named alike
     cx.execute(
         insert(runs).values(
             id=run_id,
