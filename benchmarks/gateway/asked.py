@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.gateway.changes import LIVE_MS, SHOWN, Load, ask, asking, load_on
+from benchmarks.gateway.changes import LIVE_MS, SHOWN, ask, asking, load_on
 from benchmarks.gateway.upstream import upstream
 from benchmarks.serving.load import verdict
 from benchmarks.serving.processes import free_port
@@ -56,9 +56,7 @@ def measure(*, quick: bool) -> None:
                 while not all(ask(connection, path)[0] == 200 for path in (PATH, OTHER)):
                     time.sleep(0.05)  # what was applied before is published after the start
             with load_on(mesh.gateway, (PATH, OTHER)) as load, asking(mesh.gateway) as connection:
-                print(
-                    "\npolicy changes, asked of the control plane   live ms: median  p90     failed requests"
-                )
+                print("\npolicy changes, asked of the control plane   live ms: median  p90")
                 client = Client.connect(f"http://127.0.0.1:{mesh.control_plane}", token=_token(mesh))
                 for what, (path, change) in _changes(mesh, behind, client).items():
                     took = []
@@ -70,14 +68,16 @@ def measure(*, quick: bool) -> None:
                             pass
                         took.append((time.perf_counter() - began) * 1000)
                         time.sleep(0.05)
-                    _tell(what, took, load)
+                    _tell(what, took)
+            # Each run of the load is counted at its end.
+            print(f"  {load.failed} of {load.answered:,} requests failed meanwhile", flush=True)
         finally:
             mesh.tulle("down", check=False)
 
 
-def _tell(what: str, took: list[float], load: Load) -> None:
+def _tell(what: str, took: list[float]) -> None:
     median, p90 = statistics.median(took), statistics.quantiles(took, n=10)[-1]
-    print(f"  {what:50} {median:>6.0f} {p90:>6.0f}   {load.failed} of {load.answered:,}, {len(took)} changes")
+    print(f"  {what:50} {median:>6.0f} {p90:>6.0f}   {len(took)} changes")
     print(f"    live: {verdict(median, LIVE_MS, at_most=True, unit=' ms')}", flush=True)
 
 
