@@ -215,6 +215,16 @@ def test_a_version_may_be_answered_by_the_examples_of_its_document(folder: Folde
     assert api_of(json.loads(json.dumps(as_plain(loaded.api)))) == loaded.api
 
 
+@pytest.mark.parametrize(
+    "text", ["a: [", "", "[]", "3", "paths: []", "{openapi: 3.1.0, paths: {/a: 3, /b: {get: []}}}"]
+)
+def test_a_document_that_cannot_be_read_has_no_examples_and_is_told(folder: Folder, text: str) -> None:
+    folder.write("orders.openapi.yaml", text)
+    assert any("orders.openapi.yaml" in one for one in problems(MOCKED, folder))
+    (folder.product.folder / "apis/orders.openapi.yaml").unlink()
+    assert any("there is no file 'orders.openapi.yaml'" in one for one in problems(MOCKED, folder))
+
+
 def test_what_cannot_be_answered_by_examples_is_told(folder: Folder) -> None:
     (told,) = problems("api: orders\nversions: [{version: v1, mock: true}]")
     assert "there is no OpenAPI document with examples to answer by" in told

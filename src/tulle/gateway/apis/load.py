@@ -226,6 +226,8 @@ class _Reader:
             hint = "give it as `openapi`, with examples of answers"
             self.wrong("there is no OpenAPI document with examples to answer by", *at, hint=hint)
             return ()
+        if not text:  # what is wrong with it is told already
+            return ()
         found = tuple(
             MockAnswer(one.method, one.path, one.status, one.name, one.media, one.body)
             for one in example_answers(json.loads(text))
@@ -310,7 +312,7 @@ class _Reader:
         if isinstance(raw, dict):
             operations, wrong = read_openapi(self.document, at)
             self.problems += wrong
-            return operations, _as_text(raw)
+            return operations, "" if wrong else _as_text(raw)
         file = self._file(raw, at)
         if file is None:
             return (), ""
@@ -324,7 +326,7 @@ class _Reader:
             return (), ""
         operations, wrong = read_openapi(document)
         self.problems += wrong
-        return operations, _as_text(document.value)
+        return operations, "" if wrong else _as_text(document.value)
 
     def _certificates(self, name: str, at: Steps) -> str:
         text = self._text(name, LARGEST_CA, *at)
