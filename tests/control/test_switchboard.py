@@ -21,7 +21,7 @@ from tulle.control.workspace import Workspace
 from tulle.deploy.local import Process
 from tulle.errors import Broken, Conflict, LimitExceeded
 from tulle.events import CONTRACT_APPROVED, Event
-from tulle.gateway import applications, envoy, service_policies
+from tulle.gateway import applications, envoy_validation, service_policies
 from tulle.gateway.apis import records
 from tulle.gateway.door_certificate import shown
 from tulle.gateway.envoy_validation import TooSlow
@@ -489,7 +489,7 @@ def test_after_a_new_start_who_was_revoked_is_refused_though_a_service_cannot_be
     def too_slow(*_: object) -> None:
         raise TooSlow("30 s")
 
-    monkeypatch.setattr(envoy, "validate", too_slow)
+    monkeypatch.setattr(envoy_validation, "validate", too_slow)
     sets = {"a": PolicySet(({"policy": "compression"},), services=("calc",))}
     board = Switchboard(replace(workspace, settings=replace(settings, policies=sets)))
     board.settle()

@@ -8,6 +8,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -157,6 +158,56 @@ class Mesh:
     def log_lines(self) -> list[dict[str, Any]]:
         text = (self.settings.log_folder / "gateway-access.jsonl").read_text()
         return [json.loads(line) for line in text.splitlines()]
+
+
+class Load:
+    """A few callers that keep asking, each on one connection, and everything they were answered."""
+
+    def __init__(self, mesh: Mesh, callers: int = 3, *, pause: float = 0.002) -> None:
+        self.answers: list[tuple[int, str]] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(mesh, pause)) for _ in range(callers)]
+
+    def _run(self, mesh: Mesh, pause: float) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", mesh.settings.gateway_port, timeout=10)
+        while not self._stop.wait(pause):
+            try:
+                connection.request(
+                    "POST", API + "first/x/predict", body=b'{"a":1}', headers=as_client("app-a")
+                )
+                reply = connection.getresponse()
+                text = reply.read()
+                self.answers.append((reply.status, json.loads(text).get("worker") or text.decode()))
+            except (OSError, http.client.HTTPException) as exc:
+                self.answers.append((0, repr(exc)))
+                connection.close()
+        connection.close()
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        wait_until(lambda: len(self.answers) > 20, "the first answers")
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def seen(self, worker: str) -> int:
+        return sum(1 for _, who in list(self.answers) if who == worker)
+
+    @property
+    def lost(self) -> list[tuple[int, str]]:
+        return [answer for answer in self.answers if answer[0] != 200]
+
+
+def folder_of(gateway: Gateway) -> Path:
+    return Path(gateway.command().cwd) / "run" / "gateway"
+
+
+def files_of(gateway: Gateway) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder_of(gateway).iterdir() if p.suffix in {".json", ".pb"}}
 
 
 @pytest.fixture(scope="session")

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import http.client
-import json
 import os
 import signal
 import stat
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,31 +19,25 @@ from tests.gateway.conftest import (
     PLENTY,
     SECRETS,
     WORKERS,
+    Load,
     Mesh,
     as_client,
     basic,
     check_error,
+    files_of,
+    folder_of,
     policy,
     wait_until,
 )
 
-from tulle.errors import Broken, LimitExceeded, TulleError, Unavailable
-from tulle.gateway import envoy, envoy_clusters, envoy_files
-from tulle.gateway.admin import Taken
+from tulle.errors import Broken, Unavailable
+from tulle.gateway import envoy_files, envoy_validation
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.envoy_values import Door, Json, file_name
 from tulle.gateway.policy import Client, Contract, GatewayPolicy, RateLimit
 from tulle.gateway.secret import hash_secret
 
 pytestmark = pytest.mark.system
-
-
-def folder_of(gateway: Gateway) -> Path:
-    return Path(gateway.command().cwd) / "run" / "gateway"
-
-
-def files_of(gateway: Gateway) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in folder_of(gateway).iterdir() if p.suffix in {".json", ".pb"}}
 
 
 def test_publishing_the_same_policy_again_does_nothing(mesh: Mesh) -> None:
@@ -85,48 +74,6 @@ def test_a_revoked_application_is_refused_at_once(mesh: Mesh) -> None:
     assert set(result.changed) == {"auth", "routes"}
     assert result.confirmed
     assert mesh.ask(API + "second/x", as_client("app-b")).status == 200
-
-
-class Load:
-    """A few callers that keep asking, each on one connection, and everything they were answered."""
-
-    def __init__(self, mesh: Mesh, callers: int = 3, *, pause: float = 0.002) -> None:
-        self.answers: list[tuple[int, str]] = []
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(mesh, pause)) for _ in range(callers)]
-
-    def _run(self, mesh: Mesh, pause: float) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", mesh.settings.gateway_port, timeout=10)
-        while not self._stop.wait(pause):
-            try:
-                connection.request(
-                    "POST", API + "first/x/predict", body=b'{"a":1}', headers=as_client("app-a")
-                )
-                reply = connection.getresponse()
-                text = reply.read()
-                self.answers.append((reply.status, json.loads(text).get("worker") or text.decode()))
-            except (OSError, http.client.HTTPException) as exc:
-                self.answers.append((0, repr(exc)))
-                connection.close()
-        connection.close()
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        wait_until(lambda: len(self.answers) > 20, "the first answers")
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def seen(self, worker: str) -> int:
-        return sum(1 for _, who in list(self.answers) if who == worker)
-
-    @property
-    def lost(self) -> list[tuple[int, str]]:
-        return [answer for answer in self.answers if answer[0] != 200]
 
 
 def test_no_request_is_lost_while_everything_changes(mesh: Mesh) -> None:
@@ -172,29 +119,6 @@ def test_the_only_worker_answers_as_soon_as_it_is_back(mesh: Mesh) -> None:
     mesh.start_worker("second-1", *WORKERS["second"])
     # before a health check has seen it: with nobody healthy everybody is tried
     assert mesh.ask(API + "second/x", as_client("app-b")).status == 200
-
-
-def test_what_envoy_refuses_changes_nothing(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = files_of(mesh.gateway)
-    more = CONTRACTS | {("app-c", "first"): PLENTY}
-    other = WORKERS | {"second": ("127.0.0.1:9",)}
-    monkeypatch.setattr(
-        envoy_clusters, "host_and_port", lambda upstream: ("not-an-address", 9)
-    )  # a mistake of the renderer
-    with Load(mesh) as load:
-        with pytest.raises(Broken, match="malformed IP address: not-an-address"):
-            mesh.gateway.publish(policy(other, more))
-        assert files_of(mesh.gateway) == before
-        # and a mistake that validation does not see, but the running Envoy does
-        monkeypatch.setattr(Gateway, "_validate", lambda _self, _policy: None)
-        with pytest.raises(Broken, match=r"refused its new clusters: .*not-an-address"):
-            mesh.gateway.publish(policy(other, more))
-        assert files_of(mesh.gateway) == before
-        check_error(mesh.ask(API + "first/x", as_client("app-c")), 403, "NoContract")
-    assert not load.lost
-    monkeypatch.undo()
-    assert mesh.gateway.publish(policy(WORKERS, more)).confirmed
-    assert mesh.ask(API + "first/x", as_client("app-c")).status == 200
 
 
 @pytest.mark.parametrize("hard", [False, True])
@@ -291,46 +215,6 @@ def test_an_older_file_put_in_place_admits_nobody_it_should_not(gateway: Gateway
     assert "routes" in gateway.publish(policy(WORKERS, CONTRACTS)).changed
 
 
-@pytest.mark.parametrize(
-    ("error", "told", "says"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), LimitExceeded, "disk full"),
-        (OSError(errno.EIO, "Input/output error"), Unavailable, "could not be read or written"),
-        (KeyboardInterrupt("stopped"), KeyboardInterrupt, "stopped"),
-    ],
-)
-# four steps: limits, clusters with those that leave, routes, clusters; file and folder are synced in each
-@pytest.mark.parametrize("at", range(8))
-def test_whatever_interrupts_publishing_the_old_files_are_back(
-    gateway: Gateway,
-    monkeypatch: pytest.MonkeyPatch,
-    at: int,
-    error: BaseException,
-    told: type[BaseException],
-    says: str,
-) -> None:
-    monkeypatch.setattr(Gateway, "_validate", lambda _self, _policy: None)
-    gateway.publish(policy(WORKERS, CONTRACTS))
-    before = files_of(gateway)
-    kept = {who: limit for who, limit in CONTRACTS.items() if who[1] == "first"}
-    wanted = policy({"first": WORKERS["first"]}, kept | {("app-c", "first"): RateLimit(7, 1000)})
-    calls, sync = iter(range(1000)), os.fsync
-
-    def fsync(handle: int) -> None:
-        if next(calls) == at:
-            raise error
-        sync(handle)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(told, match=says) as caught:
-        gateway.publish(wanted)
-    assert files_of(gateway) == before
-    assert not list(folder_of(gateway).glob(".*"))
-    assert not isinstance(caught.value, TulleError) or caught.value.hint
-    assert gateway.publish(wanted).changed == ("limits", "clusters", "inner", "routes")
-    assert gateway.publish(wanted).changed == ()
-
-
 def test_a_folder_in_the_place_of_a_file_is_told(gateway: Gateway) -> None:
     gateway.publish(policy(WORKERS, CONTRACTS))
     (folder_of(gateway) / "clusters.json").unlink()
@@ -361,31 +245,6 @@ def test_a_changed_port_is_in_force_at_the_next_start(mesh: Mesh, free_port: Cal
         mesh.settings, mesh.gateway = before
         mesh.gateway.prepare()
         mesh.start()
-
-
-@pytest.mark.system
-def test_an_envoy_that_did_not_answer_once_is_waited_for_all_the_same(
-    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It may be starting, or busy: what was published counts as taken when it has taken it."""
-    asked = mesh.gateway._admin.in_force
-    answers = iter([None])
-    monkeypatch.setattr(mesh.gateway._admin, "in_force", lambda said: next(answers, asked(said)))
-    assert mesh.gateway.publish(policy(WORKERS, CONTRACTS | {("app-c", "first"): PLENTY})).confirmed
-    assert mesh.ask(API + "first/x", as_client("app-c")).status == 200
-
-
-def test_an_envoy_that_does_not_answer_is_reported_and_the_files_put_back(
-    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = mesh.settings.run_folder / "gateway"
-    before = {p.name: p.read_bytes() for p in folder.glob("*.json")}
-    assert mesh.process is not None
-    # It takes a file when it comes to it; what counts is that it is not waited for for ever.
-    monkeypatch.setattr("tulle.gateway.envoy.CONFIRM_SECONDS", 0.0)
-    with pytest.raises(Unavailable, match="has not taken its new limits"):
-        mesh.gateway.publish(policy(WORKERS, CONTRACTS | {("app-c", "first"): RateLimit(11, 1000)}))
-    assert {p.name: p.read_bytes() for p in folder.glob("*.json")} == before
 
 
 def test_a_second_gateway_on_the_same_port_is_never_ready(mesh: Mesh, tmp_path: Any) -> None:
@@ -446,13 +305,13 @@ def test_what_was_looked_at_is_not_read_again_when_it_is_published(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    validate = envoy.validate
+    validate = envoy_validation.validate
 
     def noted(folder: Path, file: str) -> None:
         read.append(file)
         validate(folder, file)
 
-    monkeypatch.setattr(envoy, "validate", noted)
+    monkeypatch.setattr(envoy_validation, "validate", noted)
     wanted = policy(WORKERS, {("app-a", "first"): PLENTY})
     gateway.check(wanted)
     gateway.publish(wanted)
@@ -495,68 +354,6 @@ def test_what_is_in_place_is_rendered_before_it_is_changed(gateway: Gateway) -> 
     assert not again._is_warm
     wait_until(lambda: not again.publish(wanted).changed and again._is_warm, "rendering")
     assert set(again._routes._front.made) == {one.path for one in wanted.services}
-
-
-@pytest.mark.system
-def test_who_is_refused_is_refused_first(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[str] = []
-    put = mesh.gateway._put
-
-    def noted(name: str, content: bytes, before: Mapping[str, Taken] | None) -> bool:
-        written.append(name)
-        return put(name, content, before)
-
-    monkeypatch.setattr(mesh.gateway, "_put", noted)
-    whole = policy(WORKERS, CONTRACTS)
-    without = replace(
-        whole,
-        clients=tuple(c for c in whole.clients if c.client_id != "app-b"),
-        contracts=tuple(c for c in whole.contracts if c.client_id != "app-b"),
-    )
-    mesh.gateway.publish(without)
-    assert written == ["auth", "routes"]
-    assert mesh.ask(API + "first/x", as_client("app-b")).status == 401
-    assert mesh.ask(API + "first/x", as_client("app-a")).status == 200
-    written.clear()
-    mesh.gateway.publish(whole)
-    assert written == ["auth", "routes"]
-
-
-@pytest.mark.system
-@pytest.mark.parametrize("fails", ["limits", "clusters"])
-def test_nothing_that_goes_wrong_later_brings_back_who_was_revoked(
-    mesh: Mesh, monkeypatch: pytest.MonkeyPatch, fails: str
-) -> None:
-    """An application that is revoked and a contract that is withdrawn, together with a change that is not taken."""
-    whole = policy(WORKERS, CONTRACTS)
-    mesh.gateway.publish(whole)
-    put = mesh.gateway._put
-
-    def refused(name: str, content: bytes, before: Mapping[str, Taken] | None) -> bool:
-        if name == fails:
-            raise Unavailable(f"the gateway has not taken its new {name}")
-        return put(name, content, before)
-
-    monkeypatch.setattr(mesh.gateway, "_put", refused)
-    wanted = policy(
-        WORKERS | {"second": ("127.0.0.1:9",)},
-        {who: limit for who, limit in CONTRACTS.items() if who != ("app-a", "first")}
-        | {("app-c", "first"): RateLimit(13, 1000)},
-    )
-    wanted = replace(
-        wanted,
-        clients=tuple(c for c in wanted.clients if c.client_id != "app-b"),
-        contracts=tuple(c for c in wanted.contracts if c.client_id != "app-b"),
-    )
-    try:
-        with contextlib.suppress(Unavailable):
-            mesh.gateway.publish(wanted)
-        assert mesh.ask(API + "first/x", as_client("app-b")).status == 401
-        assert mesh.ask(API + "first/x", as_client("app-a")).status == 403
-    finally:
-        monkeypatch.undo()
-        mesh.gateway.publish(whole)
-    assert mesh.ask(API + "first/x", as_client("app-a")).status == 200
 
 
 @pytest.mark.system

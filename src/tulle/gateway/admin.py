@@ -72,6 +72,14 @@ class Admin:
             )
         return text
 
+    def is_there(self) -> bool:
+        """Whether an Envoy answers."""
+        try:
+            self.get("/ready")
+        except Unavailable:
+            return False
+        return True
+
     def stats(self, pattern: str, kind: StatisticKind | None = None) -> Mapping[str, str]:
         """Statistics whose name matches the regular expression, by name.
 

@@ -1,9 +1,8 @@
 """The real Envoy as this mesh's gateway: publishes policies to it, tells how to start it and how it fares.
 
-A policy is published by rendering it, letting Envoy itself validate the whole, replacing the files that changed
-by renames, one by one in an order that never opens a hole, and asking the running Envoy whether it took each.
-What it refuses is put back, so the files on disk are always a configuration that Envoy can start with. Knows
-nothing of the database; who starts the process is the supervisor's matter.
+A policy is published by rendering it, letting Envoy itself look at what is new, and replacing the files that changed,
+each of which the running Envoy has to take (`envoy_replacement`). Publishing takes turns by a file lock, and what is in
+force already is left alone. Knows nothing of the database; who starts the process is the supervisor's matter.
 """
 
 from __future__ import annotations
@@ -11,12 +10,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import itertools
-import os
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -32,57 +28,34 @@ from tulle.gateway.ended import without_ended
 from tulle.gateway.envoy_inner import chains_of
 from tulle.gateway.envoy_listener import listeners
 from tulle.gateway.envoy_process import Command, EnvoyProcess
+from tulle.gateway.envoy_replacement import Replacement
 from tulle.gateway.envoy_route_files import RouteFiles
-from tulle.gateway.envoy_validation import end_of, validate
+from tulle.gateway.envoy_validation import Validation
 from tulle.gateway.envoy_values import (
     ADMIN_SOCKET,
     AS_BYTES,
-    AUTH,
     FOLDER,
-    INNER_ROUTES,
-    JWT,
-    LIMITS,
-    ROUTES,
-    SPIKES,
     Door,
     Json,
     Traces,
     processor_socket,
 )
 from tulle.gateway.policy import GatewayPolicy
-from tulle.gateway.private_file import replace_private, write_passing
+from tulle.gateway.private_file import replace_private
 from tulle.gateway.processing.plan import FILE as PLAN
 from tulle.gateway.processors import Processors
 from tulle.gateway.signing import Signing, stamp_of
 from tulle.gateway.unread import unread
-from tulle.gateway.watched_files import Published, WatchedFiles, version_in
+from tulle.gateway.watched_files import Published, WatchedFiles
 from tulle.gateway.watched_files import digest as file_digest
 
-CONFIRM_SECONDS: Final = 8.0  # a service's new workers are asked for their health before Envoy takes them
-PROCESSOR_SECONDS: Final = (
-    4.0  # that the first steps wait for the processor to be started; later it just runs
-)
 WARM_UP_SECONDS: Final = 0.03  # at a time, five times a second
 _Standing = tuple[
     str, tuple[object, ...], str
 ]  # a digest, the files as they were, and with what is signed in
 _NOT_RENDERED: Final = (ValueError, TypeError, LookupError, ArithmeticError, Invalid)
 _NO_STEPS: Final = b'"resources":[]'
-# file → prefix of the statistics in which Envoy tells what became of it
-_STATISTICS: Final[Mapping[str, str]] = {
-    "limits": f"extension_config_discovery.http_filter.{LIMITS}",
-    "spikes": f"extension_config_discovery.http_filter.{SPIKES}",
-    "auth": f"extension_config_discovery.http_filter.{AUTH}",
-    "clusters": "cluster_manager.cds",
-    "jwt": f"extension_config_discovery.http_filter.{JWT}",
-    "inner": f"http.inner.rds.{INNER_ROUTES}",
-    "routes": f"http.gateway.rds.{ROUTES}",
-    "listeners": "listener_manager.lds",
-}
-
-
 _AS_JSON: Final = tuple(name for name in envoy_files.FILES if name not in AS_BYTES)
-
 # Who is refused from now on is refused first; their buckets, which may be ten thousand, come after.
 _FIRST_AWAY: Final = ("auth", "routes", *(n for n in envoy_files.FILES if n not in {"auth", "routes"}))
 
@@ -134,9 +107,11 @@ class Gateway:
         self._routes = RouteFiles(settings.gateway_processors)
         self._is_warm = False  # whether all that is in force has been rendered by this process
         self._processors = Processors(self._root, settings.gateway_processors)
+        log = settings.log_folder / "gateway.log"
+        self._replacement = Replacement(self._files, self._admin, self._processors, log)
+        self._validation = Validation(self._root)
         self._last = GatewayPolicy()  # that is known to be in force
         self._stands: _Standing | None = None
-        self._found_sound = b""  # the digest of what Envoy read last, and found nothing wrong with
         # What else decides the files beside the policy: this code and the settings.
         empty = GatewayPolicy()
         template = [envoy_files.static_twin(empty, self._door), envoy_files.bootstrap(self._door)]
@@ -241,7 +216,9 @@ class Gateway:
             start = _encoded(envoy_files.bootstrap(self._door))
             if self._files.read("bootstrap") != start:
                 replace_private(self._files.path("bootstrap"), start)
-            confirmed = self._replace(changed, wanted, before, kept=order if only_ends else ("auth",))
+            confirmed = self._replacement.replace(
+                changed, wanted, before, kept=order if only_ends else ("auth",)
+            )
             record = Published(digest, {n: file_digest(c) for n, c in {**wanted, "bootstrap": start}.items()})
             # The policy is in force by now; without the record the next publishing looks at every file.
             with contextlib.suppress(OSError):
@@ -281,99 +258,19 @@ class Gateway:
         """
         new = self._unread(policy)
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="validate") as looking:
-            said = looking.submit(self._validate, new)
+            said = looking.submit(self._validation.look, new) if new is not None else None
             try:
                 files = self._rendered(policy)
-                digest, before = self._digest_of(policy), self._admin.in_force(_STATISTICS)
+                digest, before = self._digest_of(policy), self._replacement.in_force()
             finally:
-                said.result()  # what Envoy says of it is said in its own words
+                if said is not None:
+                    said.result()  # what Envoy says of it is said in its own words
         return files, digest, before
 
     def _rendered(self, policy: GatewayPolicy) -> dict[str, bytes]:
         with _renderable():
             found = envoy_files.written(policy, self._door, _AS_JSON, self._signings)
             return found | {"inner": self._routes.inner(policy), "routes": self._routes.front(policy)}
-
-    def _replace(
-        self,
-        changed: Sequence[str],
-        wanted: Mapping[str, bytes],
-        in_force: Mapping[str, Taken] | None,
-        kept: Collection[str],
-    ) -> bool:
-        """Write what changed, or nothing of it but for those of `kept` that were taken: they only take away.
-
-        Who may sign in is one of them in any case: by itself it opens nothing, and without it who was revoked is back.
-        """
-        before = {name: self._files.read(name) for name in changed}
-        taken: set[str] = set()
-        try:
-            confirmed = True
-            for name, content in self._steps(changed, wanted):
-                confirmed = self._put(name, content, in_force) and confirmed
-                taken.add(name)
-        except BaseException:  # whatever came between, half of a change is no configuration
-            for name in reversed([name for name in changed if name not in taken or name not in kept]):
-                with contextlib.suppress(OSError):  # the first error counts, and every other file too
-                    old = before[name]
-                    is_whole = old is not None and version_in(name, old) is not None
-                    self._files.restore(name, old if is_whole else None)
-            raise
-        return confirmed and (bool(changed) or self.is_running())
-
-    def _steps(self, changed: Sequence[str], wanted: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
-        """What to write in turn. A service on its way out keeps its workers until no route leads to them."""
-        leaving = self._leaving(wanted["clusters"]) if "clusters" in changed else []
-        for name in changed:
-            if name == "clusters" and leaving:
-                yield name, _with_resources(wanted["clusters"], leaving)
-            else:
-                yield name, wanted[name]
-            if name == "routes" and leaving:
-                yield "clusters", wanted["clusters"]
-        if leaving and "routes" not in changed:
-            yield "clusters", wanted["clusters"]
-
-    def _leaving(self, wanted: bytes) -> list[Json]:
-        before = self._files.read_whole("clusters")
-        if before is None:
-            return []
-        stays = {cluster["name"] for cluster in msgspec.json.decode(wanted)["resources"]}
-        return [
-            cluster for cluster in msgspec.json.decode(before)["resources"] if cluster["name"] not in stays
-        ]
-
-    def _put(self, name: str, content: bytes, in_force: Mapping[str, Taken] | None) -> bool:
-        """Write one file; True when a running Envoy took it, False when none runs.
-
-        `in_force` is what was before the first one, None where no Envoy answered then.
-        """
-        if name == PLAN:
-            replace_private(self._files.path(name), content)
-            is_running = self.is_running()
-            self._processors.confirm(content, wait=PROCESSOR_SECONDS if is_running else 0)
-            return is_running
-        prefix = _STATISTICS[name]
-        # Who did not answer then may be there by now, and has to take it before anything is let go.
-        before = self._admin.in_force({name: prefix}) if in_force is None else in_force
-        replace_private(self._files.path(name), content)
-        if before is None:
-            return False
-        version = version_in(name, content)
-        match self._admin.outcome(prefix, before[name], version or "", CONFIRM_SECONDS):
-            case "taken":
-                return True
-            case "ended":
-                return False  # the next one starts with what is on disk
-            case "refused":
-                raise Broken(
-                    f"the gateway refused its new {name}: {self._last_words()}",
-                    hint="the last good configuration stays in force; `tulle logs gateway` shows more",
-                )
-        raise Unavailable(
-            f"the gateway has not taken its new {name} after {CONFIRM_SECONDS:.0f} s",
-            hint="the last good configuration stays in force; `tulle logs gateway` shows more",
-        )
 
     def _unread(self, policy: GatewayPolicy) -> bytes | None:
         """What is new of the configuration, in one static file; None where nothing is.
@@ -390,30 +287,6 @@ class Gateway:
             self._last, services=(), clients=(), contracts=()
         )
         return None if is_known else content
-
-    def _validate(self, content: bytes | None) -> None:
-        """Let Envoy itself read a configuration before anything is replaced."""
-        if content is None:
-            return
-        digest = hashlib.sha256(content).digest()
-        if digest == self._found_sound:  # it was looked at before it is published
-            return
-        twin = self._folder / f"validate-{os.getpid()}-{threading.get_ident()}.json"
-        try:
-            write_passing(twin, content)
-            validate(self._root, f"{FOLDER}/{twin.name}")
-        finally:
-            twin.unlink(missing_ok=True)
-        self._found_sound = digest
-
-    def _last_words(self) -> str:
-        """The last complaint in the gateway's log, when the supervisor keeps one."""
-        with contextlib.suppress(OSError):
-            text = (self._settings.log_folder / "gateway.log").read_text(errors="replace")[-20_000:]
-            complaints = [line for line in text.splitlines() if "rejected" in line or "failed" in line]
-            if complaints:
-                return end_of(complaints[-1])
-        return "it did not say why"
 
     # ── the process ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -432,11 +305,7 @@ class Gateway:
 
     def is_running(self) -> bool:
         """Whether an Envoy answers on the admin socket."""
-        try:
-            self._admin.get("/ready")
-        except Unavailable:
-            return False
-        return True
+        return self._admin.is_there()
 
     def ready(self) -> bool:
         """Whether Envoy runs and has opened its doors."""
@@ -519,7 +388,3 @@ def _address(host: str) -> str:
 
 def _encoded(content: Json) -> bytes:
     return msgspec.json.encode(content)
-
-
-def _with_resources(content: bytes, more: Sequence[Json]) -> bytes:
-    return _encoded(envoy_files.versioned([*msgspec.json.decode(content)["resources"], *more]))

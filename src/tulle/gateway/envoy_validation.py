@@ -5,13 +5,18 @@ Knows nothing of what is configured.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import subprocess
+import threading
 from pathlib import Path
 from typing import Final
 
 from tulle.errors import Broken, Unavailable
 from tulle.gateway.envoy_binary import binary
+from tulle.gateway.envoy_values import FOLDER
+from tulle.gateway.private_file import write_passing
 
 VALIDATE_SECONDS: Final = 30.0
 _COMPLAINT: Final = re.compile(r"error initializing configuration '[^']*': (?P<what>.+)", re.DOTALL)
@@ -19,6 +24,28 @@ _COMPLAINT: Final = re.compile(r"error initializing configuration '[^']*': (?P<w
 
 class TooSlow(Unavailable):
     """A configuration takes Envoy longer to read than others may be held up; it may be one service's doing."""
+
+
+class Validation:
+    """Lets Envoy look at configurations before anything is replaced, and knows again the last one that was fine."""
+
+    def __init__(self, root: Path) -> None:
+        """`root` is the folder that Envoy runs in."""
+        self._root = root
+        self._found_sound = b""  # a digest
+
+    def look(self, content: bytes) -> None:
+        """Raises what `validate` does; what was found fine just before is not read again."""
+        digest = hashlib.sha256(content).digest()
+        if digest == self._found_sound:  # it was looked at before it is published
+            return
+        twin = self._root / FOLDER / f"validate-{os.getpid()}-{threading.get_ident()}.json"
+        try:
+            write_passing(twin, content)
+            validate(self._root, f"{FOLDER}/{twin.name}")
+        finally:
+            twin.unlink(missing_ok=True)
+        self._found_sound = digest
 
 
 def validate(folder: Path, file: str) -> None:
