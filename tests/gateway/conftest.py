@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -65,7 +66,7 @@ def check_error(reply: Reply, status: int, error_type: str) -> dict[str, Any]:
     assert body["errorType"] == error_type
     assert body["message"]
     assert body["detailedMessage"]
-    assert body["requestId"] == reply.headers.get("x-request-id")
+    assert str(uuid.UUID(body["requestId"])) == body["requestId"] == reply.headers["x-request-id"]
     assert reply.headers["dss-api-version"] == "1"
     assert reply.headers["dss-version"].startswith("tulle-")
     assert ".sock" not in reply.body.decode()  # nothing of the inside

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from dataclasses import replace
 
@@ -251,6 +252,16 @@ HELLO = f"GET {API}first/x HTTP/1.1\r\n"
 )
 def test_envoys_own_errors_have_the_same_form(mesh: Mesh, data: bytes, status: int, error_type: str) -> None:
     check_error(mesh.say(data), status, error_type)
+
+
+def test_what_is_refused_as_malformed_has_an_id_that_the_log_tells(mesh: Mesh) -> None:
+    found = check_error(mesh.ask(f"{API}first%2fx"), 400, "InvalidRequest")["requestId"]
+    log = mesh.settings.log_folder / "gateway-access.jsonl"
+    wait_until(lambda: found in log.read_text(), "the line of the request")
+    line = next(json.loads(one) for one in log.read_text().splitlines() if found in one)
+    assert (line["request_id"], line["code"]) == (found, 400)
+    reply = mesh.ask(f"{API}first%2fx", {"x-request-id": "a" * 500})
+    assert reply.json()["requestId"] == "a" * 100
 
 
 # ── what it tells ────────────────────────────────────────────────────────────────────────────────────────

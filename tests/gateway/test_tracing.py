@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.gateway.conftest import API, PLENTY, Mesh, as_client, policy, wait_until
+from tests.gateway.conftest import API, PLENTY, Mesh, as_client, check_error, policy, wait_until
 from tests.serving.collector import Collector
 
 from tulle.config import Settings, settings_from
@@ -74,6 +74,10 @@ def test_what_is_refused_has_a_span_too_and_no_secret_is_in_one(traced: Mesh, co
     (span,) = collector.wait(trace, 1)
     assert span.attributes["http.status_code"] == "401"
     assert "geheim" not in str(collector.spans)
+
+
+def test_what_is_malformed_has_an_id_and_no_trace(traced: Mesh) -> None:
+    check_error(traced.ask(f"{API}first%2fx"), 400, "InvalidRequest")
 
 
 def test_a_collector_that_is_away_holds_up_nobody(traced: Mesh, collector: Collector) -> None:

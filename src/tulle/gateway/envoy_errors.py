@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tulle.gateway.envoy_tracing import TRACE_HEADER
-from tulle.gateway.envoy_values import API_PREFIX, Json, typed
+from tulle.gateway.envoy_values import API_PREFIX, REQUEST_ID, Json, typed
 from tulle.gateway.policies.kind import Refusal
 from tulle.gateway.trust.services_door import WRONG
 from tulle.serving.endpoint import NODE_HEADERS
@@ -119,6 +119,11 @@ _REASON_ADVICE: Final[Mapping[str, str]] = {
     "operation": "Its OpenAPI document has the operations there are",
     "method": "The header allow names their methods",
 }
+# What is no well-formed request is refused before Envoy gives it an id, so the refusal gives it one.
+_IDENTIFIED: Final = {
+    "header": {"key": "x-request-id", "value": '%COALESCE({"operators": ["STREAM_ID", "UNIQUE_ID"]})%'},
+    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+}
 _AS_NODE: Final = [
     {"header": {"key": name.decode(), "value": value.decode()}, "append_action": "ADD_IF_ABSENT"}
     for name, value in NODE_HEADERS
@@ -156,6 +161,7 @@ def local_replies(refusals: Sequence[Refusal] = (), *, traced: bool = False) -> 
     for body in (found["body_format"], *(one.get("body_format_override", {}) for one in found["mappers"])):
         if traced and "requestId" in body.get("json_format", {}):
             body["json_format"]["traceId"] = f"%REQ({TRACE_HEADER})%"
+            body["omit_empty_values"] = True  # what is malformed has no trace
     return found
 
 
@@ -200,7 +206,7 @@ def _tls_needed() -> Json:
 
 def _replies(mappers: Sequence[Json]) -> Json:
     for mapper in mappers:
-        mapper["headers_to_add"] = [*mapper.get("headers_to_add", ()), *_AS_NODE]
+        mapper["headers_to_add"] = [*mapper.get("headers_to_add", ()), *_AS_NODE, _IDENTIFIED]
     return {
         "mappers": list(mappers),
         "body_format": _error_body("GatewayError", "The gateway could not answer", ""),
@@ -313,7 +319,7 @@ def _error_body(error_type: str, message: str, advice: str) -> Json:
             "errorType": error_type,
             "message": message,
             "detailedMessage": detail,
-            "requestId": "%REQ(x-request-id)%",
+            "requestId": REQUEST_ID,
         },
         "content_type": "application/json",
     }

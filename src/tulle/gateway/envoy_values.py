@@ -32,6 +32,12 @@ CERTIFICATE: Final = "certificate"  # what callers are shown: a watched file, an
 INNER_SOCKET: Final = f"{FOLDER}/inner.sock"  # where the processor sends to
 ACCESS_LOG: Final = "log/gateway-access.jsonl"  # relative to .tulle/
 
+# The id of a request: Envoy's own, else what its refusal gave it. What is refused as malformed has the id that it came
+# with, if it has one: nothing that callers forge is removed by then, so it is cut.
+REQUEST_ID: Final = (
+    '%COALESCE({"operators": ["STREAM_ID", {"command": "RESP", "param": "x-request-id"}]}):100%'
+)
+
 # names of the listener and its parts; files, routes and statistics refer to them
 LISTENER: Final = "gateway"
 ROUTES: Final = "routes"
