@@ -19,7 +19,7 @@ def test_a_plan_is_under_way_until_the_gateway_follows(workspace: Workspace) -> 
     def settle() -> bool:
         settles.set()
         assert may_end.wait(30)
-        write_faults(workspace.settings, [Fault("orders@v1", "", "no such connection", 1.0, is_kept=True)])
+        write_faults(workspace.settings, [Fault("orders@v1", "", "no such connection", 1.0, True, "set it")])
         return True
 
     routes, app = Routes(), RoutedLate()
@@ -35,4 +35,5 @@ def test_a_plan_is_under_way_until_the_gateway_follows(workspace: Workspace) -> 
             found = client.get(f"/plans/{record}").json()
     assert found["warning"] == (
         "service 'orders@v1': the gateway does not take what is wanted of it, it answers as before: no such connection"
+        " (set it)"
     )

@@ -275,8 +275,8 @@ def test_when_a_caller_was_last_there_is_told(mesh: Mesh, applied: Workspace) ->
 
 
 def test_what_the_gateway_does_not_take_is_told_where_one_looks(mesh: Mesh, applied: Workspace) -> None:
-    write_faults(applied.settings, [Fault("sold", "", "no such address", now(), True)])
-    told = "the gateway does not take what is wanted of it, it answers as before: no such address"
+    write_faults(applied.settings, [Fault("sold", "", "no such address", now(), True, "mend it")])
+    told = "the gateway does not take what is wanted of it, it answers as before: no such address (mend it)"
     assert told in tulle(mesh, "service", "access", "sold")
     ways = json.dumps({"public": {"limit": "5/1s"}})
     said = json.loads(tulle(mesh, "service", "access", "sold", "--set", "-", "--json", typed=ways))

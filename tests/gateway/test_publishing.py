@@ -216,6 +216,7 @@ def test_a_service_of_which_nothing_can_be_made_stays_too(board: Board) -> None:
     fault = fault_of(board.settings, "aa")
     assert fault is not None
     assert fault.message == "its package is damaged"
+    assert "(take back what was changed of it last, or say it otherwise" in fault.sentence
     assert fault_of(board.settings, "aa", "test") is None
     assert board.publish(service("aa", 2), service("bb", 2)) == {("aa", 2), ("bb", 2)}
     assert board.faults() == {}

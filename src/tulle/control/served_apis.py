@@ -82,4 +82,4 @@ class ServedApis:
             try:
                 self._made.append(joined(one, said.product, said.tags))
             except TulleError as exc:
-                self._unmade[one.known_as, one.environment] = Unmade(exc.message, one.stopped)
+                self._unmade[one.known_as, one.environment] = Unmade(exc.message, one.stopped, exc.hint or "")

@@ -97,7 +97,8 @@ class WantedServices:
                 LookupError,
                 ValueError,
             ) as exc:  # of what is recorded of it nothing can be made
-                unmade[place] = Unmade(str(exc), stopped_of(deployment, at))
+                hint = getattr(exc, "hint", None) or ""
+                unmade[place] = Unmade(str(exc), stopped_of(deployment, at), hint)
                 continue
             if not self._trust.has_certificate(place):
                 unmade[place] = Unmade("it has no certificate yet", stopped_of(deployment, at))
@@ -164,7 +165,7 @@ class WantedServices:
             try:
                 demanded = self._demands.demanded(one, product, tags)
             except TulleError as exc:
-                unmade[one.known_as, one.environment] = Unmade(exc.message, one.stopped)
+                unmade[one.known_as, one.environment] = Unmade(exc.message, one.stopped, exc.hint or "")
                 continue
             found.append(demanded)
         return found

@@ -21,7 +21,8 @@ _FILE: Final = "gateway-faults.json"
 class Fault:
     """A service that the gateway cannot have as it is wanted; `since` in seconds since the epoch.
 
-    `is_kept`: it answers as it did last; else the gateway knows nothing of it.
+    `is_kept`: it answers as it did last; else the gateway knows nothing of it. `hint` is what to do about this fault;
+    without one it is what helps with any.
     """
 
     service: str
@@ -29,12 +30,27 @@ class Fault:
     message: str
     since: float
     is_kept: bool
+    hint: str = ""
 
     @property
     def sentence(self) -> str:
         """What is wrong and what callers meet meanwhile."""
         meanwhile = "it answers as before" if self.is_kept else "it answers nobody"
-        return f"the gateway does not take what is wanted of it, {meanwhile}: {self.message}"
+        told = f"the gateway does not take what is wanted of it, {meanwhile}: {self.message}"
+        return f"{told} ({self.hint or self._usual_hint})"
+
+    @property
+    def _usual_hint(self) -> str:
+        name, _, version = self.service.partition("@")
+        where = f" --environment {self.environment}" if self.environment else ""
+        back = f"`tulle service policies {name} --as-packaged{where}`"
+        if version:
+            where = f" --env {self.environment}" if self.environment else ""
+            back = f"`tulle api policies {name} {version} --reset{where}`"
+        return (
+            f"take back what was changed of it last, or say it otherwise; {back} takes back policies set by hand, "
+            "and it is tried again with each change"
+        )
 
 
 def file_of(settings: Settings) -> Path:

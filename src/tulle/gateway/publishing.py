@@ -37,10 +37,11 @@ Accept = Callable[[Forms], str]  # what is wrong with these services together; "
 
 @dataclass(frozen=True, slots=True)
 class Unmade:
-    """Why no form could be made of a service, and whether it is stopped all the same."""
+    """Why no form could be made of a service, whether it is stopped all the same, and what to do about it."""
 
     message: str
     stopped: Stopped | None = None
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +102,9 @@ class Publisher:
         self._remember(chosen)
         fresh = {p: self._refuse(p, forms[p], said) for p, said in refusals.items() if p in forms}
         self._refused = {**held, **fresh}
-        told = {path: one.message for path, one in self._refused.items()}
-        told |= {path: one.message for path, one in lacking.items()}
-        self._tell({places[path]: (said, path in chosen) for path, said in told.items()})
+        told = {path: (one.message, "") for path, one in self._refused.items()}
+        told |= {path: (one.message, one.hint) for path, one in lacking.items()}
+        self._tell({places[path]: (*said, path in chosen) for path, said in told.items()})
         return result
 
     def _put(self, policy: GatewayPolicy) -> PublishResult:
@@ -180,13 +181,13 @@ class Publisher:
         except (OSError, ValueError) as exc:  # this control plane knows it all the same
             LOG.warning("what the gateway has now is not written down: %s", exc)
 
-    def _tell(self, found: Mapping[Place, tuple[str, bool]]) -> None:
-        """Note what is wrong and what is so no more, in the log and for whoever looks."""
+    def _tell(self, found: Mapping[Place, tuple[str, str, bool]]) -> None:
+        """Note what is wrong, with what to do, and what is so no more, in the log and for whoever looks."""
         faults = {}
-        for place, (message, is_kept) in sorted(found.items()):
+        for place, (message, hint, is_kept) in sorted(found.items()):
             before = self._faults.get(place)
             since = before.since if before is not None else now()
-            faults[place] = Fault(*place, message, since, is_kept)
+            faults[place] = Fault(*place, message, since, is_kept, hint)
             if before is None or before.message != message:
                 LOG.warning("service '%s': %s", path_of(*place), faults[place].sentence)
         for place in self._faults.keys() - faults.keys():
