@@ -116,7 +116,9 @@ def test_what_is_told_of_nothing_is_told_to_the_team(tmp_path: Path) -> None:
 
     def tell(caller: str, told: list[tuple[str, int]]) -> None:
         items = [{"requestId": one, "outcome": outcome} for one, outcome in told]
-        logged.ask([("/feedback", {"items": items})], headers={"x-tulle-client": caller})
+        logged.ask(
+            [("/feedback", {"items": items})], headers={"x-tulle-client": caller, "x-tulle-way": "contract"}
+        )
 
     logged.ask([("/buys/predict", {"features": FEATURES})] * 10, ids=ids)
     tell("till", [(one, 1) for one in ids])
@@ -135,18 +137,19 @@ def test_what_is_told_of_nothing_is_told_to_the_team(tmp_path: Path) -> None:
         "corrected": 1,
     }
     assert state["callers"] == [
-        {"caller": "shop", "told": 2, "known": 1, "unknown": 1, "not_kept": 0},
+        {"caller": "shop", "way": "contract", "told": 2, "known": 1, "unknown": 1, "not_kept": 0},
         {
             "caller": "till",
+            "way": "contract",
             "told": 9,
             "known": len(kept) - 1,
             "unknown": 0,
             "not_kept": 10 - len(kept),
         },
     ]
-    assert state["unknown_ids"] == [{"request_id": wrong, "item": 0, "caller": "shop"}]
+    assert state["unknown_ids"] == [{"request_id": wrong, "item": 0, "caller": "shop", "way": "contract"}]
     shown = logged.tulle("service", "feedback", "scores")
-    assert f"1 of 2 by shop are of requests the log does not have: {wrong}" in shown
+    assert f"1 of 2 by shop by contract are of requests the log does not have: {wrong}" in shown
     assert "2 were told again as before, 1 otherwise" in shown
     rows = {row["request_id"]: row for row in json.loads(logged.tulle("service", "log", "scores", "--json"))}
     assert rows[kept[0]]["outcome"] == 0

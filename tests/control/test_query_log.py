@@ -55,7 +55,12 @@ def test_every_request_is_a_row_and_every_item_of_many(logged: LoggedMesh) -> No
             ("/buys/predict", b"{broken"),
             ("/openapi.json?x=1", b""),
         ],
-        headers={"x-tulle-client": "till", "authorization": "Bearer s3cret", "client_secret": "s3cret"},
+        headers={
+            "x-tulle-client": "till",
+            "x-tulle-way": "contract",
+            "authorization": "Bearer s3cret",
+            "client_secret": "s3cret",
+        },
     )
     query_log.collect_all(logged.workspace, "scores")
     rows = logged.rows()
@@ -71,7 +76,13 @@ def test_every_request_is_a_row_and_every_item_of_many(logged: LoggedMesh) -> No
         ("r5", 0, "buys", "predict", 400, "MalformedJson"),
     ]
     first = rows[0]
-    assert (first["caller"], first["generation"], first["shadow"]) == ("till", "v1", False)
+    assert (first["caller"], first["way"], first["generation"], first["shadow"]) == (
+        "till",
+        "contract",
+        "v1",
+        False,
+    )
+    assert {row["way"] for row in rows} == {"contract"}
     assert first["microseconds"] > 0
     assert read(first, "features") == FEATURES
     assert read(first, "result") == answers[0]["result"]
@@ -172,6 +183,35 @@ def test_many_small_files_become_one(logged: LoggedMesh) -> None:
     assert len(logged.rows()) == query_log.SMALL_FILES + 1
 
 
+def test_what_was_kept_before_a_column_was_there_is_read_and_gets_it(logged: LoggedMesh) -> None:
+    logged.ask([("/buys/predict", {"features": FEATURES})], ids=["old"])
+    query_log.collect_all(logged.workspace, "scores")
+    repository = find_repository(logged.workspace.lake, "scores")
+    assert repository is not None
+    (entry,) = repository.entries("main", "queries/")
+    older = pq.read_table(io.BytesIO(repository.get("main", entry.path))).drop_columns(["way"])
+    made = io.BytesIO()
+    pq.write_table(older, made)
+    repository.put("main", entry.path, made.getvalue())
+    repository.commit("main", "as it was kept before")
+    repository.set_metadata({}, remove=[query_log.FORM])
+    assert [(row["request_id"], row["way"]) for row in logged.rows()] == [("old", None)]
+    logged.ask([("/buys/predict", {"features": FEATURES})], ids=["new"], headers={"x-tulle-way": "token"})
+    query_log.collect_all(logged.workspace, "scores")
+    both = [("new", "token"), ("old", None)]
+    assert [(row["request_id"], row["way"]) for row in logged.rows()] == both
+    query_log.tidy(logged.workspace)
+    assert [(row["request_id"], row["way"]) for row in logged.rows()] == both
+    files = [
+        pq.read_schema(io.BytesIO(repository.get("main", e.path)))
+        for e in repository.entries("main", "queries/")
+    ]
+    assert [schema.names for schema in files] == [SCHEMA.names] * 2
+    head = repository.log("main", limit=1)
+    query_log.tidy(logged.workspace)  # nothing is left to be done
+    assert repository.log("main", limit=1) == head
+
+
 def test_what_is_old_or_too_much_is_forgotten(tmp_path: Path) -> None:
     logged = LoggedMesh(tmp_path, SERVICE.replace("endpoints:", "log: {keep: 2 days, most: 1MB}\nendpoints:"))
     logged.ask([("/buys/predict", {"features": FEATURES})])
@@ -257,10 +297,12 @@ def test_names_of_repositories_are_short_enough() -> None:
 def test_commands_tell_of_the_log(logged: LoggedMesh) -> None:
     assert "nothing was asked yet" in logged.tulle("service", "log", "scores")
     logged.ask(
-        [("/buys/predict", {"features": FEATURES}), ("/person/lookup", {"data": {"customer_id": "none"}})]
+        [("/buys/predict", {"features": FEATURES}), ("/person/lookup", {"data": {"customer_id": "none"}})],
+        headers={"x-tulle-client": "till", "x-tulle-way": "contract"},
     )
     first, second = logged.tulle("service", "log", "scores").splitlines()
     assert "buys/predict v1 200" in first
+    assert " till by contract r0 " in first
     assert "person/lookup v1 404" in second
     assert "NoMatch" in second
     assert len(logged.tulle("service", "log", "scores", "--errors", "--since", "1 hour").splitlines()) == 1

@@ -65,6 +65,22 @@ def test_no_rows_still_give_a_file_with_columns(
     assert engine.query("SELECT * FROM x", [Relation("x", (str(target),))]).num_rows == 0
 
 
+def test_files_of_different_columns_are_one_relation_where_it_says_so(
+    engine: DuckEngine, tmp_path: Path
+) -> None:
+    for number, row in enumerate(({"a": "old"}, {"a": "new", "b": "x", "c": 3})):
+        pq.write_table(pa.Table.from_pylist([row]), tmp_path / f"{number}.parquet")
+    files = [str(tmp_path / f"{number}.parquet") for number in range(2)]
+    columns = tuple(ColumnType(name, "string") for name in ("a", "b"))
+    both = Relation("t", tuple(files), columns, is_mixed=True)
+    assert engine.query("FROM t ORDER BY a", [both]).to_pylist() == [
+        {"a": "new", "b": "x", "c": 3},
+        {"a": "old", "b": None, "c": None},
+    ]
+    older = Relation("t", tuple(files[:1]), columns, is_mixed=True)
+    assert engine.query("FROM t", [older]).to_pylist() == [{"a": "old", "b": None}]
+
+
 def test_describe_needs_no_data(engine: DuckEngine) -> None:
     relation = Relation("p", columns=(ColumnType("a", "string"), ColumnType("m", "decimal(10,2)")))
     assert engine.describe("SELECT a, sum(m) AS s FROM p GROUP BY a", [relation]) == (

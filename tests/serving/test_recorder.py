@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from tests.serving.test_worker import running, start
 
@@ -32,7 +33,7 @@ from tulle.serving.log_segment import (
 from tulle.serving.recorder import Recorder, is_sampled
 
 HEADER = SegmentHeader("s", "v1", "v1", [])
-RECORD = Record(0, 5, 7, "r", 200, b"till", None, b"{}", b"{}", [1, None, "x"])
+RECORD = Record(0, 5, 7, "r", 200, b"till", None, b"{}", b"{}", [1, None, "x"], b"contract")
 
 
 def until(holds: Callable[[], object]) -> None:
@@ -43,7 +44,7 @@ def until(holds: Callable[[], object]) -> None:
 
 
 def note(log: Recorder, number: int, content: Any = b"{}") -> None:
-    log.note(0, time.perf_counter_ns(), 1000, f"r{number}", 200, None, None, content, b"{}", None)
+    log.note(0, time.perf_counter_ns(), 1000, f"r{number}", 200, None, None, None, content, b"{}", None)
 
 
 def test_an_open_segment_is_left_alone_and_one_that_was_cut_short_is_read(tmp_path: Path) -> None:
@@ -54,6 +55,12 @@ def test_an_open_segment_is_left_alone_and_one_that_was_cut_short_is_read(tmp_pa
     final = writer.close()
     assert complete(tmp_path) == [final]
     assert list(read_segment(final).records) == [RECORD] * 3
+    older = {**msgspec.structs.asdict(RECORD), "way": None}  # as before there was a way
+    writer = SegmentWriter(tmp_path, "0", HEADER)
+    writer.add(QUERIES, [list(older.values())[:-1]])
+    before = writer.close()
+    assert list(read_segment(before).records) == [Record(**older)]
+    before.unlink()
     data = final.read_bytes()
     final.write_bytes(data[:-1])
     assert len(read_segment(final).records) == 2
@@ -144,7 +151,7 @@ def test_requests_are_encoded_together_and_a_large_one_at_once(tmp_path: Path) -
 def test_of_requests_put_by_only_the_one_that_cannot_be_written_is_dropped(tmp_path: Path) -> None:
     log = Recorder(tmp_path, "s", "v1", "v1")
     for number, rows in enumerate([[1], [object()], ["x"]]):
-        log.note(0, 1, 2, f"r{number}", 200, None, None, b"{}", b"{}", rows)
+        log.note(0, 1, 2, f"r{number}", 200, None, None, None, b"{}", b"{}", rows)
     log.start()
     log.close()
     (path,) = complete(tmp_path)
@@ -192,7 +199,7 @@ def test_a_worker_logs_and_is_killed(predictor_folder: Path, tmp_path: Path) -> 
 def test_what_cannot_be_written_is_counted_and_harms_no_other(tmp_path: Path) -> None:
     log = Recorder(tmp_path, "s", "v1", "v1")
     note(log, 1)
-    log.note(0, 0, 0, "r2", 200, None, None, b"{}", b"{}", ["a", object()])
+    log.note(0, 0, 0, "r2", 200, None, None, None, b"{}", b"{}", ["a", object()])
     note(log, 3)
     log.start()
     log.close()

@@ -53,6 +53,7 @@ class QueryRow:
     generation: str
     shadow: bool
     caller: str
+    way: str
     status: int
     error: str
     microseconds: int
@@ -164,6 +165,7 @@ def _row(row: dict[str, Any]) -> QueryRow:
         generation=row["generation"],
         shadow=row["shadow"],
         caller=row["caller"] or "",
+        way=row["way"] or "",
         status=row["status"],
         error=row["error"] or "",
         microseconds=row["microseconds"],

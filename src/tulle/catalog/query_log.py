@@ -41,6 +41,7 @@ COLUMNS: Mapping[str, str] = {
     "generation": "string",
     "shadow": "boolean",
     "caller": "string",
+    "way": "string",
     "status": "integer",
     "error": "string",
     "microseconds": "integer",
@@ -52,6 +53,7 @@ FEEDBACK_COLUMNS: Mapping[str, str] = {
     "outcome": "string",
     "told_at": "timestamp",
     "caller": "string",
+    "way": "string",
 }
 TRAFFIC_COLUMNS: Mapping[str, str] = {
     "slot": "timestamp",
@@ -84,7 +86,7 @@ _DAY = 86_400.0
 # Of what is told of one request and item the last counts: telling twice, or better, does no harm.
 LAST_TOLD = (
     "SELECT request_id, item, arg_max(outcome, told_at) AS outcome, max(told_at) AS told_at, "
-    "arg_max(caller, told_at) AS caller FROM feedback GROUP BY request_id, item"
+    "arg_max_null(caller, told_at) AS caller, arg_max_null(way, told_at) AS way FROM feedback GROUP BY request_id, item"
 )
 
 
@@ -316,7 +318,7 @@ def _relation(
             and (not last or day_of(entry.path) <= last)
         ]
     files = tuple(local_files(repository, entries, copies / name).values()) if repository else ()
-    return Relation(name, files, columns=types)
+    return Relation(name, files, columns=types, is_mixed=True)  # older ones have fewer columns
 
 
 def _day(moment: float | None) -> str:

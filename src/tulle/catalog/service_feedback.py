@@ -23,6 +23,7 @@ class ToldBy:
     """What one caller told, in answers: `unknown` are of no request in the log, `not_kept` of one it leaves out."""
 
     caller: str
+    way: str  # by which they came in; empty where the gateway was not asked
     told: int
     known: int
     unknown: int
@@ -40,7 +41,7 @@ class FeedbackState:
     repeated: int
     corrected: int
     callers: tuple[ToldBy, ...]
-    unknown_ids: tuple[Mapping[str, Any], ...]  # the latest ones: request_id, item, caller
+    unknown_ids: tuple[Mapping[str, Any], ...]  # the latest ones: request_id, item, caller, way
 
     def plain(self) -> dict[str, Any]:
         """As the API tells it."""
@@ -66,23 +67,26 @@ def feedback_state(
         return FeedbackState(0, 0, 0, 0, 0, 0, (), ())
     told = log.rows(
         service,
-        f"{last}, {known} SELECT coalesce(caller, '') AS caller, count(*) AS told, count(k.request_id) AS known "
-        "FROM told LEFT JOIN known k USING (request_id, item) GROUP BY ALL ORDER BY ALL",
+        f"{last}, {known} SELECT coalesce(caller, '') AS caller, coalesce(way, '') AS way, "
+        "count(*) AS told, count(k.request_id) AS known FROM told "
+        "LEFT JOIN known k USING (request_id, item) GROUP BY ALL ORDER BY ALL",
     )
     missing = log.rows(
         service,
-        f"{last}, {known} SELECT request_id, item, coalesce(caller, '') AS caller "
-        "FROM told ANTI JOIN known USING (request_id, item) ORDER BY told_at DESC, request_id, item",
+        f"{last}, {known} SELECT request_id, item, coalesce(caller, '') AS caller, "
+        "coalesce(way, '') AS way FROM told ANTI JOIN known USING (request_id, item) "
+        "ORDER BY told_at DESC, request_id, item",
     )
     unknown = [row for row in missing if is_sampled(row["request_id"], sample)]
-    by_caller = Counter(row["caller"] for row in unknown)
+    by_caller = Counter((row["caller"], row["way"]) for row in unknown)
     callers = tuple(
         ToldBy(
             one["caller"],
+            one["way"],
             one["told"],
             one["known"],
-            by_caller[one["caller"]],
-            one["told"] - one["known"] - by_caller[one["caller"]],
+            by_caller[one["caller"], one["way"]],
+            one["told"] - one["known"] - by_caller[one["caller"], one["way"]],
         )
         for one in told
     )

@@ -91,16 +91,21 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["request_id"], row["item"], row["generation"], row["shadow"]
 
 
+def _who(row: dict[str, Any]) -> str:
+    """A caller's name means something only together with the way by which they came in."""
+    way = f" by {row['way']}" if row["way"] else ""
+    return f"{row['caller'] or '-'}{way}"
+
+
 def _line(row: dict[str, Any]) -> str:
     at = dt.datetime.fromtimestamp(row["asked_at"], dt.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
     is_bad = row["status"] != 200 or row["error"]
     said = row["error"] or json.dumps(row["result"], ensure_ascii=False)
-    who = row["caller"] or "-"
     where = f"{row['endpoint']}/{row['action']} {row['generation']}{' shadow' if row['shadow'] else ''}"
     item = f"[{row['item']}]" if row["item"] else ""
     took = f"{row['microseconds']:,} µs"
     state = mark("failed" if is_bad else "passed")
-    return f"  {state} {at} {where} {row['status']} {took} {who} {row['request_id']}{item} {said}"
+    return f"  {state} {at} {where} {row['status']} {took} {_who(row)} {row['request_id']}{item} {said}"
 
 
 @click.command(epilog="For example: tulle service feedback next-offer outcomes.csv")
@@ -159,10 +164,10 @@ def _show_told(state: dict[str, Any]) -> None:
         )
     for one in state["callers"]:
         if one["unknown"]:
-            ids = [row["request_id"] for row in state["unknown_ids"] if row["caller"] == one["caller"]]
+            ids = [row["request_id"] for row in state["unknown_ids"] if _who(row) == _who(one)]
             told = f": {', '.join(ids[:5])}" if ids else ""
             click.echo(
-                f"  {mark('warned')} {one['unknown']:,} of {one['told']:,} by {one['caller'] or '-'}"
+                f"  {mark('warned')} {one['unknown']:,} of {one['told']:,} by {_who(one)}"
                 f" are of requests the log does not have{told}"
             )
 

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from tulle.catalog.query_log import OWNER, day_of, find_repository, logs, repository_name
 from tulle.control import grants
-from tulle.control.query_log_rows import Made, understood
+from tulle.control.query_log_rows import SCHEMAS, Made, understood
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, NotFound
 from tulle.lake.draft import Draft
@@ -40,6 +40,7 @@ BY = "query log"
 AT_ONCE_BYTES = 16 << 20  # of segments in one commit
 SMALL_FILES = 16  # of one size, in a day's folder, become one of the next
 MERGED_BYTES, MERGED_ROWS = 32 << 20, 1_000_000  # at most: they are in memory meanwhile
+FORM, FORM_NOW = "tulle-queries-form", "2"  # which columns all files have; 2: the way beside the caller
 _JOURNAL = "collecting.json"
 _DAY = 86_400.0
 
@@ -116,6 +117,7 @@ def tidy(workspace: Workspace) -> int:
         try:
             if (repository := find_repository(workspace.lake, service)) is not None:
                 forgotten += forget(workspace, service, repository)
+                renew(workspace, service, repository)
         except Exception:  # those of others are forgotten all the same
             LOG.exception("old queries of '%s' are forgotten later", service)
     return forgotten
@@ -168,6 +170,46 @@ def _forget(log: ServiceLog, repository: Repository) -> int:
     if gone:
         repository.commit_draft(repository.default_branch, draft, f"Forget {gone[0]} to {gone[-1]}")
     return len(gone)
+
+
+def renew(workspace: Workspace, service: str, repository: Repository) -> int:
+    """Give files that were kept before columns were there these columns, without values; how many files.
+
+    Once, a day's folder at a time: who reads the files as they are wants the same columns in all of one data set.
+    """
+    if repository.metadata.get(FORM) == FORM_NOW:
+        return 0
+    renewed = 0
+    for name, schema in SCHEMAS.items():
+        branch = repository.default_branch
+        days = {day_of(entry.path) for entry in repository.entries(branch, f"{name}/")} - {""}
+        for day in sorted(days):
+            with _only_one(workspace, service):
+                for other in _places_of(workspace, service):
+                    _finish(workspace, service, other)
+                renewed += _renew(repository, f"{name}/day={day}/", schema)
+    repository.set_metadata({FORM: FORM_NOW})
+    return renewed
+
+
+def _renew(repository: Repository, folder: str, schema: pa.Schema) -> int:
+    draft = repository.draft(repository.default_branch)
+    renewed = 0
+    for entry in list(draft.entries(folder)):
+        if not entry.path.endswith(".parquet"):
+            continue
+        file = pq.ParquetFile(io.BytesIO(draft.get(entry.path)))
+        if set(schema.names) <= set(file.schema_arrow.names):
+            continue
+        level = entry.path.rpartition("/")[2].partition("-")[0]
+        whole = pa.unify_schemas([schema, file.schema_arrow])
+        table = pa.concat_tables([whole.empty_table(), file.read()], promote_options="default")
+        draft.put(f"{folder}{level}-{uuid.uuid4().hex[:16]}.parquet", _parquet(table))
+        draft.delete_many([entry.path])
+        renewed += 1
+    if renewed:
+        repository.commit_draft(repository.default_branch, draft, f"{renewed} files with all columns")
+    return renewed
 
 
 def kept_of(workspace: Workspace, service: str) -> ServiceLog:
@@ -280,7 +322,7 @@ def _repository(workspace: Workspace, service: str) -> Repository:
     try:
         found = workspace.lake.repository(name, actor=BY)
     except NotFound:
-        made = workspace.lake.create_repository(name, metadata={OWNER: service}, actor=BY)
+        made = workspace.lake.create_repository(name, metadata={OWNER: service, FORM: FORM_NOW}, actor=BY)
         # What is forgotten is removed from the store too, a week after.
         made.set_retention({"default_retention_days": 7, "branches": []})
         grants.follow_logs(workspace)

@@ -34,7 +34,7 @@ from tulle.state import products
 
 LOG = logging.getLogger("tulle")
 AT_ONCE_ROWS = 20_000  # that are not a table yet
-_SCHEMAS = {QUERIES: SCHEMA, FEEDBACK: FEEDBACK_SCHEMA, TRAFFIC: log_traffic.SCHEMA}
+SCHEMAS = {QUERIES: SCHEMA, FEEDBACK: FEEDBACK_SCHEMA, TRAFFIC: log_traffic.SCHEMA}
 _ASIDE = ".damaged"
 _DAY_MICROS = 86_400_000_000
 # What taking apart a segment of another version raises; what is wrong with the lake or the database is tried again.
@@ -135,9 +135,9 @@ class _Kept:
 
     def _settle(self, name: str, day: str) -> None:
         rows = self._waiting.pop((name, day))
-        self._made[name, day].append(table_of(rows, _SCHEMAS[name]))
+        self._made[name, day].append(table_of(rows, SCHEMAS[name]))
         if name == QUERIES and (counted := list(log_traffic.counts(rows))):
-            self._made[TRAFFIC, day].append(table_of(counted, _SCHEMAS[TRAFFIC]))
+            self._made[TRAFFIC, day].append(table_of(counted, SCHEMAS[TRAFFIC]))
 
 
 def _with_features(rules: Mapping[str, Shown], routes: Sequence[SegmentRoute]) -> dict[str, Shown]:

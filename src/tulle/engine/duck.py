@@ -388,11 +388,15 @@ def _view(relation: Relation) -> str:
     name = quoted(relation.name)
     if relation.sql:
         return f"CREATE TEMP VIEW {name} AS SELECT * FROM (\n{bare(relation.sql)}\n)"
+    columns = ", ".join(f"CAST(NULL AS {sql_type(c.type)}) AS {quoted(c.name)}" for c in relation.columns)
+    none = f"SELECT {columns or '1 AS none'} WHERE false"
     if relation.files:
         files = ", ".join(map(literal, relation.files))
-        return f"CREATE TEMP VIEW {name} AS SELECT * FROM read_parquet([{files}], hive_partitioning = false)"
-    columns = ", ".join(f"CAST(NULL AS {sql_type(c.type)}) AS {quoted(c.name)}" for c in relation.columns)
-    return f"CREATE TEMP VIEW {name} AS SELECT {columns or '1 AS none'} WHERE false"
+        more = ", union_by_name = true" if relation.is_mixed else ""
+        rows = f"SELECT * FROM read_parquet([{files}], hive_partitioning = false{more})"
+        whole = f"{none} UNION ALL BY NAME {rows}" if relation.is_mixed and columns else rows
+        return f"CREATE TEMP VIEW {name} AS {whole}"
+    return f"CREATE TEMP VIEW {name} AS {none}"
 
 
 def _columns(

@@ -33,7 +33,8 @@ class Relation:
 
     With `files` the rows are those of the Parquet files, with `sql` those the statement gives over the relations
     in `over`; without either, the relation is empty and has `columns`, which is enough to check a statement before
-    any data exists.
+    any data exists. Where it `is_mixed` its files may have different ones: it has the `columns` and whatever else a
+    file has, and is null where a file has none.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Relation:
     columns: tuple[ColumnType, ...] = ()
     sql: str = ""
     over: tuple[Relation, ...] = ()
+    is_mixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from tulle.serving.endpoint import (
 from tulle.serving.feedback import FEEDBACK_PATH, Feedback
 from tulle.serving.index import READ_ERRORS
 from tulle.serving.loaded import Loaded
-from tulle.serving.noting import CALLER, HOST, Noted, note_routes
+from tulle.serving.noting import CALLER, HOST, WAY, Noted, note_routes
 from tulle.serving.recorder import Recorder
 from tulle.serving.request import RequestError
 from tulle.serving.swagger import swagger
@@ -58,6 +58,7 @@ _OURS = {
     b"keep-alive",
     b"te",
 }
+Who = tuple[bytes | None, bytes | None, bytes | None]  # caller, way and host, as the gateway tells them
 _log = logging.getLogger("tulle.serving")
 
 
@@ -162,7 +163,7 @@ class App:
         request_id = said.get(b"x-request-id", b"").decode("latin-1")
         if not request_id or not is_safe_id(request_id):
             request_id = f"{self._id_prefix}-{next(self._ids):x}"
-        caller, host = said.get(CALLER), said.get(HOST)
+        caller, way, host = said.get(CALLER), said.get(WAY), said.get(HOST)
         path, content = request.path, request.content
         route = self.routes.get(path)
         start = 0
@@ -177,16 +178,16 @@ class App:
             else:
                 made = route.action(asked, request_id)
             if not isinstance(made, bytes):
-                return self._later(route, made, start, request_id, (caller, host), asked, request)
+                return self._later(route, made, start, request_id, (caller, way, host), asked, request)
             spent = time.perf_counter_ns() - start
             route.nanoseconds += spent
             route.requests += 1
             noted = route.noted
             if noted is not None:
-                noted.note_answered(start, spent, request_id, caller, host, asked, made)
+                noted.note_answered(start, spent, request_id, caller, way, host, asked, made)
             return Reply(route.head, made, request_id)
         except Exception as exc:  # noqa: BLE001  whatever an endpoint raises, the caller gets an answer
-            return self._refused(exc, route, start, request_id, (caller, host), content, request)
+            return self._refused(exc, route, start, request_id, (caller, way, host), content, request)
 
     async def _later(
         self,
@@ -194,7 +195,7 @@ class App:
         made: Awaitable[Answer],
         start: int,
         request_id: str,
-        who: tuple[bytes | None, bytes | None],
+        who: Who,
         asked: Any,
         request: Request,
     ) -> Reply:
@@ -264,7 +265,7 @@ class App:
         route: Route | None,
         start: int,
         request_id: str,
-        who: tuple[bytes | None, bytes | None],
+        who: Who,
         asked: Any,
         request: Request,
     ) -> Reply:

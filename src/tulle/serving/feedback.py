@@ -94,11 +94,12 @@ class Feedback:
         self.headed = Headed(self._take)
 
     async def _take(self, content: Any, _request_id: str, headers: Sequence[Header]) -> Answer:
-        caller = next((value for name, value in headers if name == b"x-tulle-client"), None)
+        said = dict(headers)
+        who = said.get(b"x-tulle-client"), said.get(b"x-tulle-way")
         now = time.time_ns()
         taken = read_feedback(parse_json(content))
         last = {one[:2]: one for one in taken}  # of what is told otherwise the last counts
-        told = [Told(now, *one, caller) for one in last.values()]
+        told = [Told(now, *one, *who) for one in last.values()]
         if not await self._recorder.tell(told):
             message = "what was told cannot be kept just now"
             raise RequestError(503, "NotKept", message, "Send it again: telling twice does no harm")

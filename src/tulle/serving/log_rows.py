@@ -34,6 +34,7 @@ SCHEMA = pa.schema(
         pa.field("generation", pa.string(), nullable=False),
         pa.field("shadow", pa.bool_(), nullable=False),
         pa.field("caller", pa.string()),
+        pa.field("way", pa.string()),  # by which the caller came in
         pa.field("status", pa.int64(), nullable=False),
         pa.field("error", pa.string()),
         pa.field("microseconds", pa.int64(), nullable=False),  # of the whole request
@@ -51,6 +52,7 @@ FEEDBACK_SCHEMA = pa.schema(
         pa.field("outcome", pa.string(), nullable=False),  # JSON
         pa.field("told_at", pa.timestamp("us", "UTC"), nullable=False),
         pa.field("caller", pa.string()),
+        pa.field("way", pa.string()),
     ]
 )
 _BODY = {"predict": "features", "lookup": "data"}  # the member of a request's body that holds values
@@ -132,6 +134,7 @@ def query_rows(
             "generation": header.generation,
             "shadow": _is_shadow(record.host),
             "caller": _text(record.caller),
+            "way": _text(record.way),
             "status": record.status,
             "microseconds": record.spent_ns // 1000,
         }
@@ -203,6 +206,7 @@ def feedback_rows(told: Sequence[Told], shown: Callable[[bytes], bytes]) -> Iter
             "outcome": shown(one.outcome).decode(),
             "told_at": one.told_ns // 1000,
             "caller": _text(one.caller),
+            "way": _text(one.way),
         }
 
 

@@ -65,6 +65,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     content: bytes | list[tuple[str, str]] | None  # the body, or a query string; None where it is not kept
     answer: bytes | None
     rows: Any  # features after enrichment: of one, or (places, rows) of many
+    way: bytes | None = None  # by which the caller came in; older segments have none
 
 
 class Told(msgspec.Struct, frozen=True, array_like=True):
@@ -75,6 +76,7 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
     item: int
     outcome: bytes  # JSON
     caller: bytes | None
+    way: bytes | None = None  # as of a record
 
 
 class SegmentWriter:

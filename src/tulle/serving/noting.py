@@ -12,7 +12,7 @@ from tulle.serving.predict import Predict
 from tulle.serving.predict_result import class_text
 from tulle.serving.recorder import BATCH, BATCH_BYTES, Recorder, is_sampled
 
-CALLER, HOST = b"x-tulle-client", b"host"  # headers that are kept
+CALLER, WAY, HOST = b"x-tulle-client", b"x-tulle-way", b"host"  # headers that are kept
 
 
 class HasNoted(Protocol):
@@ -41,6 +41,7 @@ class Noted:
         spent: int,
         request_id: str,
         caller: bytes | None,
+        way: bytes | None,
         host: bytes | None,
         content: Any,
         answer: bytes,
@@ -51,10 +52,12 @@ class Noted:
         """
         rows = self._model.seen if self._model is not None else None
         if not self._is_whole or len(answer) + len(content) > BATCH_BYTES:
-            self.note(start, spent, request_id, 200, caller, host, content, answer, rows)
+            self.note(start, spent, request_id, 200, caller, way, host, content, answer, rows)
             return
         pending, began = self._pending, start + self._recorder.offset
-        pending.append((self._number, began, spent, request_id, 200, caller, host, content, answer, rows))
+        pending.append(
+            (self._number, began, spent, request_id, 200, caller, host, content, answer, rows, way)
+        )
         if len(pending) >= BATCH:
             self._recorder.settle()
 
@@ -65,6 +68,7 @@ class Noted:
         request_id: str,
         status: int,
         caller: bytes | None,
+        way: bytes | None,
         host: bytes | None,
         content: Any,
         answer: bytes,
@@ -78,7 +82,8 @@ class Noted:
             content = rows = None
         # Of a refusal the kind is told in any case: nothing else of its body is kept.
         kept = answer if plan.answers or status != 200 else None
-        self._recorder.note(self._number, start, spent, request_id, status, caller, host, content, kept, rows)
+        who = caller, way, host
+        self._recorder.note(self._number, start, spent, request_id, status, *who, content, kept, rows)
 
 
 def note_routes(recorder: Recorder, service: Loaded, home: str, routes: Mapping[str, HasNoted]) -> None:

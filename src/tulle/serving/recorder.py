@@ -96,6 +96,7 @@ class Recorder:
         request_id: str,
         status: int,
         caller: bytes | None,
+        way: bytes | None,
         host: bytes | None,
         content: Any,
         answer: bytes | None,
@@ -106,7 +107,9 @@ class Recorder:
         if size > CONTENT_BYTES:
             content, answer, rows, size = None, None if status == 200 else answer, None, 0
         began = start + self.offset
-        self.pending.append((route, began, spent, request_id, status, caller, host, content, answer, rows))
+        self.pending.append(
+            (route, began, spent, request_id, status, caller, host, content, answer, rows, way)
+        )
         if size > BATCH_BYTES or len(self.pending) >= BATCH:
             self.settle()
 
