@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tests.gateway.conftest import (
     API,
@@ -318,6 +319,28 @@ def test_what_was_looked_at_is_not_read_again_when_it_is_published(
     assert len(read) == 1
     gateway.check(policy(WORKERS, {("app-a", "first"): PLENTY, ("app-b", "second"): PLENTY}))
     assert len(read) == 2
+
+
+def test_whoever_has_nothing_to_do_has_an_envoy_wait_for_the_next_change(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, then = policy(WORKERS, {("app-a", "first"): PLENTY}), policy(WORKERS, {("app-b", "first"): PLENTY})
+    gateway.publish(first)
+    before = envoys()
+    gateway.publish(first)
+    assert len(envoys() - before) == 1
+
+    def never(*_: object) -> None:
+        raise AssertionError("another one was started")
+
+    monkeypatch.setattr("tulle.gateway.envoy_validation.validate", never)
+    assert gateway.publish(then).changed
+    assert envoys() == before
+
+
+def envoys() -> set[psutil.Process]:
+    """Those that this process has started and that wait for what they are to look at."""
+    return {one for one in psutil.Process().children() if "/dev/fd/" in " ".join(one.cmdline())}
 
 
 def test_a_new_client_that_envoy_refuses_is_found_all_the_same(gateway: Gateway) -> None:

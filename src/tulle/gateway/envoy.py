@@ -232,6 +232,8 @@ class Gateway:
         if not self._is_warm:
             with contextlib.suppress(*_NOT_RENDERED):  # it is in force, and told when it is changed
                 self._is_warm = self._routes.warm_up(policy, WARM_UP_SECONDS)
+        else:
+            self._validation.get_ready()
 
     def was_published(self) -> bool:
         """Whether there is something that an Envoy which starts would begin with."""
