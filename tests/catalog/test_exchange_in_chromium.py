@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import threading
@@ -25,6 +26,40 @@ from tulle.gateway.secret import hash_secret
 
 HOSTILE = '<img src=x onerror="window.hurt=1"><script>window.hurt=1</script>' + "x" * 90
 API = "/exchange/apis/orders?version=v1"
+ODD = f"{HOSTILE} שלום \u202e 😀 {'y' * 400}"
+ODD_DOCUMENT = {
+    "openapi": "3.1.0",
+    "info": {"title": "odd", "version": "1", "description": f"{ODD}\n\n```\n{ODD}\n```\n"},
+    "paths": {
+        "/" + "y" * 200 + "/{" + "p" * 80 + "}": {
+            "get": {
+                "summary": ODD,
+                "description": ODD,
+                "parameters": [{"name": "p" * 80, "in": "path", "required": True, "description": ODD}],
+                "responses": {"200": {"description": ODD, "content": {"text/plain": {"example": ODD}}}},
+            }
+        },
+    },
+}
+ODD_API = {
+    "api": "odd",
+    "title": ODD[:100],
+    "summary": ODD[:500],
+    "contact": {"name": ODD[:100], "url": "https://example.com/" + "u" * 150},
+    "terms": {"version": "1", "text": ODD},
+    "tiers": [{"name": "free", "limits": ["10/1s"], "description": ODD[:300]}],
+    "versions": [{"version": "v1", "openapi": "odd.openapi.yaml", "mock": True, "publish": True}],
+}
+ODD_FILES = {
+    name: json.dumps(text, ensure_ascii=False)
+    for name, text in (("odd.yaml", ODD_API), ("odd.openapi.yaml", ODD_DOCUMENT))
+}
+# Parts of a page that are told apart by their names and have the same one.
+ALIKE = """() => { const names = [...document.querySelectorAll("section, form[role=search], nav, [role=region]")]
+  .filter((e) => e.checkVisibility()).map((e) => [e.tagName === "NAV" ? "nav" : e.getAttribute("role") || "region",
+    e.getAttribute("aria-label") || document.getElementById(e.getAttribute("aria-labelledby"))?.textContent])
+  .filter(([, name]) => name).map(String);
+  return names.filter((name, n) => names.indexOf(name) !== n); }"""
 
 pytestmark = [
     pytest.mark.system,
@@ -48,7 +83,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             ports.append(probe.getsockname()[1])
-    bazaar = Bazaar(tmp_path_factory.mktemp("bazaar") / "mesh", f"gateway_port: {ports[0]}\n")
+    bazaar = Bazaar(tmp_path_factory.mktemp("bazaar") / "mesh", f"gateway_port: {ports[0]}\n", ODD_FILES)
     settings, database = bazaar.workspace.settings, bazaar.workspace.database
     remarks.rate(database, "orders", "kim", 4, HOSTILE)
     remarks.ask(database, "orders", "kim", HOSTILE)
@@ -85,8 +120,17 @@ def test_pages_are_read_on_every_screen_and_hostile_text_stays_text(
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     compared = "/exchange/apis/orders/changes?before=v1&after=v2"
-    for path in ("/exchange", API, API.replace("v1", "v3"), compared, "/exchange/sign-in"):
+    for path in (
+        "/exchange",
+        API,
+        API.replace("v1", "v3"),
+        "/exchange/apis/odd",
+        compared,
+        "/exchange/sign-in",
+    ):
         page.goto(shown.url + path)
+        assert page.evaluate(ALIKE) == [], path
+        page.evaluate("document.querySelectorAll('main details').forEach((one) => { one.open = true; })")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
         assert page.evaluate("window.hurt") is None, path
         assert page.evaluate(CONTRAST) == [], path

@@ -9,7 +9,7 @@ import pytest
 from tulle.catalog.markdown import LONGEST, first_heading, rendered
 
 ALLOWED = re.compile(
-    r"</?(p|h[1-6]|strong|em|s|ul|ol|li|code|pre|blockquote|hr|br|table|thead|tbody|tr)( class=\"[a-z-]+\")?( start=\"\d+\")? ?/?>"
+    r"</?(p|h[1-6]|strong|em|s|ul|ol|li|code|pre|blockquote|hr|br|table|thead|tbody|tr)( class=\"[a-z-]+\")?( tabindex=\"0\")?( start=\"\d+\")? ?/?>"
     r'|</?t[hd]( style="text-align:(left|right|center)")?>|</a>|<a href="(https?://|mailto:)[^"<>]*"( title="[^"<>]*")? rel="noopener noreferrer nofollow">'
 )
 
@@ -52,7 +52,7 @@ def test_hostile_text_stays_text(text: str) -> None:
 
 def test_what_is_very_long_is_shown_as_it_is() -> None:
     html = rendered("<b>" + "x" * LONGEST)
-    assert html.startswith('<pre class="plain">&lt;b&gt;')
+    assert html.startswith('<pre class="plain" tabindex="0">&lt;b&gt;')
 
 
 def test_a_text_is_called_by_its_first_heading() -> None:
@@ -66,3 +66,8 @@ def test_a_heading_is_found_however_its_line_is_filled() -> None:
     text = ("#" + " " * 300 + "b" * 210 + " " * 300 + "#" * 90 + "a\n") * 6
     assert first_heading(text, "guide.md") == "b" * 200
     assert first_heading("#" + " " * 4700 + "b" * 250, "guide.md") == "b" * 200
+
+
+def test_code_is_scrolled_by_the_keyboard_and_is_text() -> None:
+    for text in ("```html\n<b>\n```\n", "    <b>\n"):
+        assert rendered(text) == '<pre tabindex="0"><code>&lt;b&gt;\n</code></pre>\n'

@@ -45,7 +45,7 @@ def test_saved_queries_are_asked_of_both_in_the_page(desk: Desk) -> None:
         "1 asked of both, 1 answered alike, 0 not.", timeout=60_000
     )
     expect(page.locator("#found")).to_be_focused()
-    expect(page.get_by_role("region", name="Latency")).to_contain_text("p95")
+    expect(page.get_by_role("group", name="Latency")).to_contain_text("p95")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate(NAMELESS) == []
     assert page.evaluate(CONTRAST) == []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 from sqlalchemy import Connection
@@ -96,8 +98,8 @@ MESH = (
 class Bazaar:
     """The mesh: `ann` may change what products publish, `vic` may read them, `kim` is in no group."""
 
-    def __init__(self, folder: Path, more: str = "") -> None:
-        """`more` are further lines of mesh.yaml."""
+    def __init__(self, folder: Path, more: str = "", apis: Mapping[str, str] = MappingProxyType({})) -> None:
+        """`more` are further lines of mesh.yaml, `apis` further files beside those that declare APIs."""
         self.mesh = fill(Mesh(folder))
         self.mesh.write("mesh.yaml", MESH + more)
         self.mesh.sales("apis/orders.yaml", ORDERS)
@@ -105,6 +107,8 @@ class Bazaar:
         self.mesh.sales("apis/guide.md", GUIDE)
         self.mesh.sales("apis/orders.openapi.yaml", OPENAPI)
         self.mesh.sales("apis/newer.openapi.yaml", NEWER)
+        for name, text in apis.items():
+            self.mesh.sales(f"apis/{name}", text)
         self.workspace = opened(self.mesh)
         apply_plan(self.workspace)
         self.access = lake_access(self.workspace.settings, self.workspace.database)

@@ -89,7 +89,7 @@ def test_the_way_from_the_registration_to_the_contract(desk: Desk) -> None:
     expect(ask.get_by_role("alert")).to_contain_text("they were not accepted")
     ask.get_by_label("Version of the terms").fill("1.0")
     ask.get_by_role("button", name="Ask").click()
-    expect(page.get_by_role("region", name="Contracts")).to_contain_text("pending")
+    expect(page.get_by_role("group", name="Contracts")).to_contain_text("pending")
     rotate = page.get_by_role("form", name="Rotate the secret")
     rotate.get_by_role("button", name="Make a new secret").click()
     expect(rotate.get_by_role("status")).to_contain_text(re.compile(r"Shown once: till-.*~"))
@@ -107,9 +107,9 @@ def test_the_way_from_the_registration_to_the_contract(desk: Desk) -> None:
     expect(page.get_by_text("Nothing waits.")).to_be_visible()
     (record,) = contract_record.records(database, application="till")
     assert (record.state, record.tier, record.decided_by) == ("approved", "partner", "olga")
-    expect(page.get_by_role("region", name="Decided requests")).to_contain_text("500/1s")
+    expect(page.get_by_role("group", name="Decided requests")).to_contain_text("500/1s")
     page.goto("/access")
-    expect(page.get_by_role("region", name="Who may use what")).to_contain_text("the tills of our shops")
+    expect(page.get_by_role("group", name="Who may use what")).to_contain_text("the tills of our shops")
     for address in ("/applications", "/applications/till", "/access/requests", "/access"):
         page.goto(address)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address

@@ -153,7 +153,7 @@ def test_from_a_repository_to_a_merged_pull_request(reader: Reader) -> None:
     page.get_by_role("link", name="orders/", exact=True).click()
     page.get_by_role("link", name="part-0.parquet", exact=True).click()
     expect(page.locator("main")).to_contain_text("100 rows")
-    expect(page.get_by_role("region", name="Columns")).to_contain_text("BIGINT")
+    expect(page.get_by_role("group", name="Columns")).to_contain_text("BIGINT")
 
     page.get_by_role("link", name="Branches and tags").click()
     page.get_by_role("link", name="compare cheaper with main").click()

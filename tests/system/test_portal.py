@@ -193,7 +193,7 @@ def test_what_was_tried_is_drawn_among_the_deployments(page: Page) -> None:
     form = page.locator("form[data-try]")
     form.get_by_role("button", name="Send request").click()
     expect(form.locator("[data-part=time]")).to_contain_text("by v1")
-    expect(form.get_by_role("region", name="What it took")).to_contain_text("µs")
+    expect(form.get_by_role("group", name="What it took")).to_contain_text("µs")
     page.get_by_role("link", name="Deployments", exact=True).click()
     expect(page.locator("#state")).to_contain_text("running")
     expect(page.locator("#load svg").first).to_be_visible(timeout=40_000)

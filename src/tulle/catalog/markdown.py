@@ -6,10 +6,12 @@ Pure. What is very long is shown as the text it is.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Final
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from markupsafe import Markup, escape
 
 LONGEST: Final = 100_000  # characters that are read as Markdown
@@ -21,7 +23,7 @@ _BELOW: Final = 2  # a text's first heading is below that of the section it stan
 def rendered(text: str) -> Markup:
     """The text as markup; every character of it that is not Markdown is escaped."""
     if len(text) > LONGEST:
-        return Markup('<pre class="plain">{}</pre>').format(text)
+        return Markup('<pre class="plain" tabindex="0">{}</pre>').format(text)
     return Markup(_reader().render(text))  # noqa: S704  HTML is off, so all of it is the renderer's own
 
 
@@ -31,7 +33,14 @@ def _reader() -> MarkdownIt:
     made.enable(["table", "strikethrough"]).disable(["image", "html_block", "html_inline"])
     made.validateLink = lambda url: _LEADS.fullmatch(url) is not None  # type: ignore[method-assign]
     made.core.ruler.push("ours", _ours)
+    for kind in ("fence", "code_block"):
+        made.add_render_rule(kind, _code)
     return made
+
+
+def _code(_: object, tokens: Sequence[Token], number: int, *__: object) -> str:
+    """Code whose long lines are scrolled, by the keyboard too."""
+    return f'<pre tabindex="0"><code>{escape(tokens[number].content)}</code></pre>\n'
 
 
 def _ours(state: object) -> None:

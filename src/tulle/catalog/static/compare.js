@@ -19,7 +19,7 @@
   };
   const number = (value, unit = "") => (value === null || value === undefined ? "–" : `${Number(value.toPrecision(4))}${unit}`);
   const text = (value) => (value === undefined || value === null ? "–" : typeof value === "string" ? value : JSON.stringify(value));
-  const table = (label, heads, rows) => make("div", { class: "card scroll", tabindex: "0", role: "region", "aria-label": label },
+  const table = (label, heads, rows) => make("div", { class: "card scroll", tabindex: "0", role: "group", "aria-label": label },
     make("table", {}, make("caption", {}, label),
       make("thead", {}, make("tr", {}, ...heads.map((head, i) => make("th", { scope: "col", ...(i ? { class: "number" } : {}) }, head)))),
       make("tbody", {}, ...rows.map(([head, ...cells]) => make("tr", {}, make("th", { scope: "row" }, head),

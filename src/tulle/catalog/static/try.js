@@ -66,7 +66,7 @@ if (form) {
   };
   const bars = (title, rows, unit) => {
     const most = Math.max(...rows.map(([, value]) => Math.abs(value)), 0);
-    return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": title }, make("table", { class: "parts" },
+    return make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": title }, make("table", { class: "parts" },
       make("caption", {}, title),
       make("tbody", {}, ...rows.map(([name, value, more]) => {
         const inner = make("i", value < 0 ? { class: "less" } : {});
