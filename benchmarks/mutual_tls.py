@@ -113,6 +113,7 @@ def hops(seconds: int) -> None:
                 if mutual_tls:
                     argv = keeper.sidecars.command().argv
                     running.append(stack.enter_context(process(argv, settings.state_folder)))
+                stack.callback(gateway.process.forget)
                 running.append(stack.enter_context(process(gateway.command().argv, settings.state_folder)))
                 case = "gateway, sidecar" if mutual_tls else "gateway alone"
                 measure(case, settings.gateway_port, connections, seconds, running[::-1])

@@ -71,6 +71,8 @@ def started(gateway: Gateway) -> Iterator[psutil.Process]:
             yield psutil.Process(process.pid)
         finally:
             process.terminate()
+            process.wait()
+            gateway.process.forget()
 
 
 @contextmanager

@@ -98,6 +98,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     finally:
         process.terminate()
         process.wait()
+        own.process.forget()
         workspace.database.close()
 
 

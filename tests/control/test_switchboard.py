@@ -32,6 +32,7 @@ from tulle.gateway.policy import GatewayPolicy, ManagedService, RateLimit
 from tulle.gateway.processing import handed
 from tulle.gateway.processing.handed import Handed, HandedConnection, Hands
 from tulle.gateway.publishing import IN_FORCE
+from tulle.gateway.settled import settled
 from tulle.gateway.versions.pin import put
 from tulle.gateway.versions.recorded import version
 from tulle.serving import generation
@@ -175,6 +176,38 @@ def test_a_generation_that_the_gateway_refuses_fails_and_the_one_before_answers_
     board.refused = None
     deployment.share(board.workspace, "calc", single("v2"))
     assert board.status() == "active"
+
+
+def test_who_waits_for_the_mesh_is_told_how_far_it_has_come(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said() -> tuple[bool, tuple[str, ...], str]:
+        found = settled(board.workspace.settings)
+        assert found is not None
+        return found.is_published, found.starting, found.trouble
+
+    def full(*_: object) -> None:
+        raise LimitExceeded("disk full")
+
+    board.worker("v1", "running")
+    assert board.status() == "active"
+    assert said() == (True, (), "")
+    deployment.share(board.workspace, "calc", single("v2"))
+    assert board.status() == "starting"
+    assert said() == (True, ("calc",), "")
+    with monkeypatch.context() as patch:
+        patch.setattr(board, "publish", full)
+        with pytest.raises(LimitExceeded):
+            board.it.settle()
+        assert said() == (False, ("calc",), "disk full")
+        patch.setattr(board, "publish", lambda _policy: SimpleNamespace(changed=()))
+        patch.setattr(board.it, "_keep_trust", full)
+        with pytest.raises(LimitExceeded):
+            board.it.settle()
+        assert said() == (True, ("calc",), "disk full"), "all else was put in force"
+    board.worker("v2", "running")
+    assert board.status() == "active"
+    assert said() == (True, (), "")
 
 
 def test_what_hinders_one_service_hinders_no_other(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
@@ -11,7 +12,9 @@ import psutil
 import pytest
 
 from tulle.cli.mesh import show_status
+from tulle.config import Settings
 from tulle.deploy import local
+from tulle.gateway.envoy_process import EnvoyProcess
 from tulle.gateway.trust.keeper import Keeper
 from tulle.spec.mesh import load_settings
 from tulle.state.db import open_database
@@ -79,6 +82,33 @@ def test_the_status_says_why_a_process_does_not_run(
     said = capsys.readouterr().out
     assert "offers/v1/0  restarting" in said
     assert said.count("the index is cut short (`tulle logs offers`)") == 1
+
+
+def test_what_the_gateways_processes_shared_goes_with_a_mesh_whose_supervisor_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, other = (Settings(folder=tmp_path / name) for name in ("own", "other"))
+    files = [EnvoyProcess(one)._shared for one in (settings, other)]
+    try:
+        for file in files:
+            file.touch(0o600)
+        assert not local.stop(settings)
+        assert [file.exists() for file in files] == [True, True], "that mesh never ran"
+        settings.run_folder.mkdir(parents=True)
+        with (settings.run_folder / "supervisor.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            assert not local.stop(settings)
+            assert files[0].exists(), "it starts again meanwhile"
+        with monkeypatch.context() as patch:
+            own = os.geteuid()
+            patch.setattr(os, "geteuid", lambda: own + 1)
+            local.stop(settings)
+        assert files[0].exists(), "another user made it"
+        local.stop(settings)
+        assert [file.exists() for file in files] == [False, True]
+    finally:
+        for file in files:
+            file.unlink(missing_ok=True)
 
 
 def test_the_status_says_which_certificates_are_about_to_end(

@@ -261,6 +261,7 @@ def test_a_second_gateway_on_the_same_port_is_never_ready(mesh: Mesh, tmp_path: 
     finally:
         os.kill(process.pid, signal.SIGTERM)
         said = process.communicate(timeout=10)[1]
+        twin.process.forget()
     assert "Address already in use" in said
 
 

@@ -127,6 +127,7 @@ def node(shared_mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         for process in (envoy, worker):
             process.terminate()
             process.communicate(timeout=60)
+        gateway.process.forget()
 
 
 def test_predictions(node: Node) -> None:

@@ -16,6 +16,9 @@ import openapi_spec_validator
 import pytest
 from tests.system.conftest import TULLE, Mesh, free_port
 
+from tulle.config import Settings
+from tulle.gateway.envoy_process import EnvoyProcess
+
 pytestmark = pytest.mark.system
 
 PREDICT = "high-value-predictor/high-value/predict"
@@ -451,10 +454,14 @@ def test_down_leaves_nothing_and_up_brings_everything_back(mesh: Mesh) -> None:
     until(lambda: mesh.processes() == [])
     assert mesh.json("status") == {
         "mesh": mesh.json("status")["mesh"], "folder": str(mesh.folder), "up": False, "drift": {}, "pin": None, "faults": [],
-        "certificates": [], "processes": {},
+        "certificates": [], "processes": {}, "waiting": [],
     }  # fmt: skip
+    # The gateway begins with nothing, and `up` is over when all that is recorded is in force there.
+    for file in (mesh.folder / ".tulle/run/gateway").glob("*.json"):
+        file.unlink()
     mesh.tulle("up", "--detach")
-    until(lambda: mesh.call(PREDICT, {"features": {"customer_id": CUSTOMER}}).status_code == 200)
+    assert mesh.call(PREDICT, {"features": {"customer_id": CUSTOMER}}).status_code == 200
+    assert mesh.json("status")["waiting"] == []
 
 
 def test_down_stops_a_mesh_that_is_still_starting(mesh: Mesh) -> None:
@@ -474,12 +481,15 @@ def test_down_stops_a_mesh_whose_file_is_broken_since(mesh: Mesh) -> None:
     other = Mesh(mesh.folder.parent / "broken-since", free_port(), free_port(), free_port())
     other.tulle("init", str(other.folder))
     other.tulle("up", "--detach")
+    shared = EnvoyProcess(Settings(folder=other.folder))
+    assert shared.shares()
     with (other.folder / "mesh.yaml").open("a") as file:
         file.write("polices: {}\n")
     done = other.tulle("down", check=False)
     assert done.returncode == 1
     assert ("stopped" in done.stdout, "polices" in done.stderr) == (True, True)
     assert other.processes() == []
+    assert not shared.shares()
     assert "stopped" not in other.tulle("down", check=False).stdout
 
 

@@ -232,6 +232,7 @@ def restart(mesh: Path | None, as_json: bool) -> None:
         f"  {mark('succeeded')} process {found['pid']} has taken the gateway over after {found['seconds']:.1f} s; "
         f"{found['before']} finishes what it has"
     )
+    _in_force(found)
 
 
 def _mesh_file(found: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import click
 
 from tulle.cli.terminal import OPTION_JSON, emit, mark, relative
 from tulle.config import Settings
-from tulle.deploy import local
+from tulle.deploy import local, readiness
 from tulle.errors import Invalid, NotFound, Unavailable, did_you_mean
 from tulle.gateway.faults import read_faults
 from tulle.gateway.versions.told import told
@@ -25,10 +25,13 @@ def _settings(mesh: Path | None) -> Settings:
 
 
 @click.command()
-@click.option("--detach", "-d", is_flag=True, help="Run in the background; return when it answers.")
+@click.option("--detach", "-d", is_flag=True, help="Run in the background; return when it is ready.")
 @click.pass_obj
 def up(mesh: Path | None, detach: bool) -> None:
-    """Start the mesh and keep its processes running, until Ctrl-C or `tulle down`."""
+    """Start the mesh and keep its processes running, until Ctrl-C or `tulle down`.
+
+    It is ready when its processes run and what was recorded before is in force at the gateway, or told as a fault.
+    """
     settings = _settings(mesh)
     if detach:
         start_detached(settings)
@@ -40,8 +43,11 @@ def up(mesh: Path | None, detach: bool) -> None:
     click.echo("stopped")
 
 
-def start_detached(settings: Settings, *, timeout: float = 60.0) -> None:
-    """Start the mesh in the background and wait until its control plane and gateway answer."""
+def start_detached(settings: Settings) -> None:
+    """Start the mesh in the background and wait until it answers, and what is recorded is in force at its gateway.
+
+    Unavailable where it does not start, or is not ready in time.
+    """
     if (pid := local.supervisor_pid(settings)) is not None:
         raise Unavailable(
             f"the mesh in {settings.folder} is up already (process {pid})",
@@ -60,20 +66,12 @@ def start_detached(settings: Settings, *, timeout: float = 60.0) -> None:
         )
     local.note_start(settings, process.pid)
 
-    def is_up() -> bool:
+    def look() -> None:
         if process.poll() is not None:
             last = log.read_text(errors="replace").strip().splitlines()[-3:]
             raise Unavailable("the mesh did not start: " + " ".join(last), hint=f"see {relative(log)}")
-        running = local.processes(settings)
-        needed = local.needed(settings)
-        return all(name in running and running[name].state == "running" for name in needed)
 
-    local.wait_until(
-        is_up,
-        timeout=timeout,
-        what="the mesh does not answer",
-        hint=f"see the logs in {relative(settings.log_folder)}",
-    )
+    readiness.await_ready(settings, look=look)
 
 
 @click.command()
@@ -119,6 +117,7 @@ def status(mesh: Path | None, as_json: bool) -> None:
             if pin
             else None,
             "drift": _drifted(settings),
+            "waiting": list(readiness.waiting(settings)) if running else [],
             "faults": [asdict(fault) for fault in read_faults(settings)] if running else [],
             "certificates": [*_failing_certificates(settings), *_failing_door(settings)] if running else [],
             "processes": {
@@ -156,6 +155,8 @@ def show_status(settings: Settings) -> None:
     if is_older:
         said = "`tulle gateway reload` takes up what it can and tells what needs `tulle down`, `tulle up`"
         click.echo(f"  {mark('warn')} mesh.yaml was changed since it was read: {said}")
+    for said in _not_ready(settings):
+        click.echo(f"  {mark('warn')} {said}")
     for fault in read_faults(settings):
         place = f" in {fault.environment}" if fault.environment else ""
         click.echo(f"  {mark('warn')} service '{fault.service}'{place}: {fault.sentence}")
@@ -171,6 +172,13 @@ def show_status(settings: Settings) -> None:
         count = sum(drifted.values())
         said = f"{count} difference{'s' if count > 1 else ''} from what was applied: {names}"
         click.echo(f"  {mark('warn')} {said} (`tulle drift`)")
+
+
+def _not_ready(settings: Settings) -> list[str]:
+    """What is recorded and not in force yet; what the list of processes tells by itself is left out."""
+    names = tuple(f"{name} " for name in local.processes(settings))
+    told = [said for said in readiness.waiting(settings) if not said.startswith(names)]
+    return [*told, *(f"not yet as it should be: {said}" for said in readiness.troubles(settings))]
 
 
 def _failing_certificates(settings: Settings) -> list[str]:

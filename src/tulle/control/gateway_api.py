@@ -89,6 +89,6 @@ def router(workspace: Workspace, switchboard: Switchboard, settle: Callable[[], 
     @api.post("/restart")
     def restart(by: AskedBy) -> dict[str, Any]:
         """Have another process take it over without a lost request."""
-        return gateway.restart(workspace, by=by)
+        return {**gateway.restart(workspace, by=by), "in_force": settle()}
 
     return api

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from tulle.config import Settings
@@ -34,12 +34,14 @@ from tulle.gateway.faults import read_faults
 from tulle.gateway.guesses import is_guarded
 from tulle.gateway.policy import GatewayPolicy, ManagedService, path_of
 from tulle.gateway.publishing import Publisher, Unmade, fitting
+from tulle.gateway.settled import Telling
 from tulle.gateway.trust.keeper import Keeper
 from tulle.gateway.versions.pin import pin_of, pinned_policy, pinned_services
 from tulle.gateway.versions.recorded import Versions, policy_of_version
 from tulle.gateway.versions.recorded import version as newest_version
 from tulle.gateway.versions.told import Pin, tell
 from tulle.serving import generation
+from tulle.serving.generation import Deployment
 from tulle.serving.traffic import Traffic
 from tulle.state import log
 from tulle.state.db import now
@@ -71,6 +73,7 @@ class Switchboard:
             workspace, self._trust, self._connections, self._handing, self._publisher.in_force
         )
         self._activation = Activation(workspace, self._publish, self._publisher.fault_of)
+        self._telling = Telling(workspace.settings)
         self._lock = threading.Lock()
 
     def settle(self) -> None:
@@ -80,27 +83,52 @@ class Switchboard:
         first that hindered any is raised when all is done.
         """
         with self._lock:
-            settings, database = self._settings, self._workspace.database
             hindered: list[Exception] = []
-            self._keep_certificate(hindered)
-            generations = mounted(settings, generation.everywhere(database), now())
+            starting: Sequence[Deployment] = ()
+            is_published = False
             try:
-                self._keep_trust(generations)
-            except Exception as exc:  # noqa: BLE001  what certificates there are hold on, and all else with them
+                starting = self._activate(hindered)
+                self._publish({}, hindered)
+                is_published = True
+                self._keep_certificate(hindered)  # for hosts that an API is called by from now on
+            except Exception as exc:
                 hindered.append(exc)
-            self._identities.keep(generations)
-            running = local.processes(settings)
-            starting = [d for d in generation.everywhere(database) if d.status == "starting"]
-            self._activation.begin(starting)
-            for deployment in starting:
-                try:
-                    self._activation.take(deployment, running, hindered)
-                except Exception as exc:  # noqa: BLE001  whatever it was, the others must not wait for it
-                    hindered.append(exc)
-            self._publish({}, hindered)
-            self._keep_certificate(hindered)  # for hosts that an API is called by from now on
+                raise
+            finally:
+                trouble = str(hindered[0]) if hindered else ""
+                self._tell(starting, is_published=is_published, trouble=trouble)
             if hindered:
                 raise hindered[0]
+
+    def _activate(self, hindered: list[Exception]) -> Sequence[Deployment]:
+        """See to what a publishing needs, and activate the generations that are ready; the deployments that started."""
+        settings, database = self._settings, self._workspace.database
+        self._keep_certificate(hindered)
+        generations = mounted(settings, generation.everywhere(database), now())
+        try:
+            self._keep_trust(generations)
+        except Exception as exc:  # noqa: BLE001  what certificates there are hold on, and all else with them
+            hindered.append(exc)
+        self._identities.keep(generations)
+        running = local.processes(settings)
+        starting = self._starting()
+        self._activation.begin(starting)
+        for deployment in starting:
+            try:
+                self._activation.take(deployment, running, hindered)
+            except Exception as exc:  # noqa: BLE001  whatever it was, the others must not wait for it
+                hindered.append(exc)
+        return starting
+
+    def _starting(self) -> Sequence[Deployment]:
+        return [one for one in generation.everywhere(self._workspace.database) if one.status == "starting"]
+
+    def _tell(self, starting: Sequence[Deployment], *, is_published: bool, trouble: str) -> None:
+        """Say how far it has come; of those that started, the ones that still do."""
+        with contextlib.suppress(Exception):  # whoever waits for it has words of its own, and a bound
+            left = self._starting() if starting else ()
+            places = tuple(path_of(one.service, one.environment) for one in left)
+            self._telling.tell(is_published=is_published, starting=places, trouble=trouble)
 
     def wanted(self) -> GatewayPolicy:
         """What the gateway would have if it were pinned to no version. Nothing is published."""

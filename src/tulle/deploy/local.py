@@ -374,7 +374,18 @@ def stop(settings: Settings, *, timeout: float = 30.0) -> bool:
     for process in stubborn:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    return bool(supervise.end_leftovers(table(settings)) or found)
+    stopped = bool(supervise.end_leftovers(table(settings)) or found)
+    _forget_shared(settings)
+    return stopped
+
+
+def _forget_shared(settings: Settings) -> None:
+    """Remove what the gateway's processes shared, where a supervisor that was killed could not."""
+    from tulle.gateway.envoy_process import EnvoyProcess  # noqa: PLC0415  heavy, and only who stops a mesh needs it
+
+    with contextlib.suppress(OSError), (settings.run_folder / "supervisor.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # whoever has it has started the mesh again
+        EnvoyProcess(settings).forget()
 
 
 def wait_until(condition: Callable[[], bool], *, timeout: float, what: str, hint: str) -> None:

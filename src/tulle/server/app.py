@@ -287,7 +287,8 @@ def _render_failure(request: Request, status: int, exc: TulleError) -> Response:
 def _keep(workspace: Workspace, settle: Callable[[], None], stop: threading.Event) -> None:
     """Keep the recorded and the real in step until told to stop; no failure ends it, or holds up anything else."""
     last: list[str] = []
-    pause, looked = SETTLE_EVERY, time.monotonic() - DRIFT_EVERY + DRIFT_AFTER
+    # At once: whoever starts a mesh waits until what was recorded before is in force.
+    pause, looked = 0.0, time.monotonic() - DRIFT_EVERY + DRIFT_AFTER
     duties: Mapping[str, Callable[[], object]] = {
         "runs": lambda: run_end.recover(workspace.database),
         "promotions": lambda: promotion.keep(workspace),

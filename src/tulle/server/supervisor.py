@@ -6,18 +6,19 @@ Which workers should run follows from the recorded deployments, so a deployment 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tulle.config import Settings
 from tulle.deploy import gateway as gateway_process
-from tulle.deploy import local
+from tulle.deploy import local, readiness
 from tulle.deploy.generations import mounted
 from tulle.deploy.supervise import Supervisor, Wanted, tell
 from tulle.errors import TulleError
+from tulle.gateway import settled
 from tulle.gateway.door_certificate import DoorCertificate
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.trust.keeper import Keeper
@@ -37,12 +38,14 @@ def supervise(settings: Settings, *, announce: Callable[[], None] | None = None)
         database = open_database(settings.database_url)
         local.end_leftovers(settings)
         local.check_ports(settings)
+        settled.forget(settings)
         run_end.recover(database)
         trust = Keeper(settings, database)
         known = mounted(settings, generation.everywhere(database), now())
         trust.prepare({(one.service, one.environment) for one in known})
         DoorCertificate(settings).prepare()
         gateway = Gateway(settings)
+        gateway.process.forget()  # what one of before shared, that was killed
         gateway.prepare()
         supervisor = Supervisor(
             local.table(settings),
@@ -99,12 +102,8 @@ def _wanted(settings: Settings, database: Database, gateway: Gateway, trust: Kee
 
 
 def _announce(settings: Settings, announce: Callable[[], None]) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        running = local.processes(settings).values()
-        if len(running) >= len(local.needed(settings)) and all(p.state == "running" for p in running):
-            break
-        time.sleep(0.1)
+    with contextlib.suppress(TulleError):  # what it still waits for is in the status
+        readiness.await_ready(settings, look=lambda: None)
     announce()
     print("Ctrl-C stops it", flush=True)
 
