@@ -51,8 +51,11 @@ def test_one_id_leads_from_the_caller_to_the_worker_and_the_log(traced: Mesh, co
     (span,) = collector.wait(TRACE, 1)
     assert (span.id, span.parent) == (got.span, "b7ad6b7169203331")
     assert span.attributes["tulle.service"] == "first"
-    assert span.attributes["http.status_code"] == "200"
+    about = {"http.request.method": "GET", "http.response.status_code": 200, "url.path": API + "first/x"}
+    assert {name: span.attributes[name] for name in about} == about
+    assert span.name == "GET first"
     wanted = reply.headers["x-request-id"]
+    assert span.attributes["tulle.request_id"] == wanted
     wait_until(lambda: any(one["request_id"] == wanted for one in traced.log_lines()), "the log line")
     line = next(one for one in traced.log_lines() if one["request_id"] == wanted)
     assert line["trace"] == TRACE
@@ -69,11 +72,36 @@ def test_what_is_refused_has_a_span_too_and_no_secret_is_in_one(traced: Mesh, co
     trace = "1" * 32
     headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01", "client_secret": "geheim", "client_id": "x"}
     headers |= {"x-tulle-trace": "forged"}
-    reply = traced.ask(API + "first/x", headers)
+    reply = traced.ask(API + "first/x?client_secret=verborgen", headers)
     assert (reply.status, reply.json()["traceId"]) == (401, trace)
     (span,) = collector.wait(trace, 1)
-    assert span.attributes["http.status_code"] == "401"
+    assert span.attributes["http.response.status_code"] == 401
+    assert span.attributes["http.url"] == API + "first/x"
     assert "geheim" not in str(collector.spans)
+    assert "verborgen" not in str(collector.spans)
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        "garbage",
+        f"00-{TRACE}-b7ad6b7169203331",
+        f"00-{TRACE}-b7ad6b7169203331-01-more",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{'0' * 32}-b7ad6b7169203331-01",
+        f"00-{TRACE.upper()}-b7ad6b7169203331-01",
+    ],
+)
+def test_what_is_no_trace_of_a_caller_s_is_not_taken_over_and_one_begins(
+    traced: Mesh, collector: Collector, malformed: str
+) -> None:
+    reply = traced.ask(API + "first/x", {**as_client("app-a"), "traceparent": malformed})
+    got = parent_of(reply.json()["headers"]["traceparent"].encode())
+    assert got is not None
+    assert got.trace != TRACE
+    assert not {name for name in reply.json()["headers"] if name.startswith("x-tulle-traceparent")}
+    (span,) = collector.wait(got.trace, 1)
+    assert (span.id, span.parent) == (got.span, "")
 
 
 def test_what_is_malformed_has_an_id_and_no_trace(traced: Mesh) -> None:

@@ -23,6 +23,7 @@ class Span:
     begin: int = 0
     end: int = 0
     attributes: dict[str, Any] = field(default_factory=dict)
+    state: str = ""
 
 
 class Collector:
@@ -89,6 +90,7 @@ def _of_json(said: Any) -> Iterator[Span]:
                     int(one["startTimeUnixNano"]),
                     int(one["endTimeUnixNano"]),
                     about | _plain(one["attributes"]),
+                    one.get("traceState", ""),
                 )
 
 

@@ -17,6 +17,8 @@ from tulle.serving.request import RequestError
 from tulle.serving.tracing import Tracer, parent_of, passed_on, span_of, trace_of
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+NEXT = "/public/api/v1/offers/next/predict"
+ROUTES = {NEXT}
 HEAD = Head([(b"content-type", b"application/json")])
 BODY = b'{"result":{"x":1},"timing":{"enrich":300,"prediction":500},"apiContext":{"requestId":"r-1"}}'
 
@@ -36,10 +38,9 @@ def tracer(collector: Collector) -> Iterator[Tracer]:
     made.close()
 
 
-def request(
-    flags: str = "01", path: str = "/public/api/v1/offers/next/predict", trace: str = TRACE
-) -> Request:
+def request(flags: str = "01", path: str = NEXT, trace: str = TRACE) -> Request:
     headers = [(b"host", b"x"), (b"traceparent", f"00-{trace}-{PARENT}-{flags}".encode())]
+    headers += [(b"tracestate", b"vendor=1"), (b"tracestate", b"other=2")]
     return Request("POST", path, b"", headers if flags else headers[:1], b"{}")
 
 
@@ -54,16 +55,20 @@ def answering(body: bytes = BODY, status: int = 200, wait: float = 0.002) -> Cal
 def test_a_sampled_request_has_a_span_and_its_parts_are_within_it(
     tracer: Tracer, collector: Collector
 ) -> None:
-    reply = tracer.around(answering())(request())
+    reply = tracer.around(answering(), ROUTES)(request())
     assert isinstance(reply, Reply)
     whole, enrich, prediction = collector.wait(TRACE, 3)
     parent = parent_of(f"00-{TRACE}-{PARENT}-01".encode())
     assert parent is not None
-    assert (whole.id, whole.parent, whole.kind, whole.name) == (span_of(parent), PARENT, 2, "next/predict")
+    assert (whole.id, whole.parent, whole.kind, whole.name) == (span_of(parent), PARENT, 2, f"POST {NEXT}")
     assert whole.attributes["service.name"] == "offers"
     assert whole.attributes["tulle.generation"] == "v2"
     assert whole.attributes["tulle.request_id"] == "r-1"
     assert whole.attributes["http.response.status_code"] == "200"
+    assert whole.attributes["http.request.method"] == "POST"
+    assert whole.attributes["http.route"] == whole.attributes["url.path"] == NEXT
+    assert whole.state == "vendor=1,other=2"
+    assert "error.type" not in whole.attributes
     assert [enrich.name, prediction.name] == ["enrich", "prediction"]
     assert {enrich.parent, prediction.parent} == {whole.id}
     assert whole.begin == enrich.begin < enrich.end == prediction.begin < prediction.end <= whole.end
@@ -77,33 +82,41 @@ def test_what_takes_a_while_is_told_when_it_is_done(tracer: Tracer, collector: C
         return Reply(HEAD, b'{"errorType":"X"}', "r-2", 504)
 
     async def ask() -> Reply:
-        made = tracer.around(lambda _: later())(request())
+        made = tracer.around(lambda _: later(), ROUTES)(request())
         assert not isinstance(made, Reply)
         return await made
 
     assert asyncio.run(ask()).status == 504
     (whole,) = collector.wait(TRACE, 1)
     assert whole.end - whole.begin >= 10_000_000
-    assert whole.attributes["http.response.status_code"] == "504"
+    assert whole.attributes["http.response.status_code"] == whole.attributes["error.type"] == "504"
 
 
 def test_nothing_is_noted_of_what_is_not_sampled_or_is_no_trace(tracer: Tracer) -> None:
     for flags in ("00", "", "zz"):
-        tracer.around(answering(wait=0))(request(flags))
-    tracer.around(answering(wait=0))(request("01", trace="0" * 32))
-    tracer.around(answering(wait=0))(request("01", trace=TRACE.upper()))
+        tracer.around(answering(wait=0), ROUTES)(request(flags))
+    tracer.around(answering(wait=0), ROUTES)(request("01", trace="0" * 32))
+    tracer.around(answering(wait=0), ROUTES)(request("01", trace=TRACE.upper()))
     assert not tracer._waiting
 
 
 def test_paths_that_are_not_there_make_no_names(tracer: Tracer, collector: Collector) -> None:
-    tracer.around(answering(status=404))(request(path="/public/api/v1/offers/" + "x" * 9000))
+    tracer.around(answering(status=404), ROUTES)(request(path="/public/api/v1/offers/" + "x" * 9000))
     (whole,) = collector.wait(TRACE, 1)
-    assert whole.name == "(other)"
+    assert whole.name == "POST"
+    assert "http.route" not in whole.attributes
+    assert len(whole.attributes["url.path"]) == 200
+
+
+def test_of_a_route_that_answers_404_the_name_is_told(tracer: Tracer, collector: Collector) -> None:
+    tracer.around(answering(status=404), ROUTES)(request())
+    (whole,) = collector.wait(TRACE, 1)
+    assert whole.name == f"POST {NEXT}"
 
 
 def test_steps_side_by_side_are_told_by_how_long_they_took(tracer: Tracer, collector: Collector) -> None:
     body = b'{"response":{},"timing":{"a":90000,"b":80000,"total":95000},"apiContext":{}}'
-    tracer.around(answering(body))(request())
+    tracer.around(answering(body), ROUTES)(request())
     whole, a, b = collector.wait(TRACE, 3)
     assert a.begin == b.begin == whole.begin
     assert {a.name, b.name} == {"a", "b"}
@@ -115,7 +128,7 @@ def test_a_collector_that_is_away_holds_up_nobody(
     monkeypatch.setattr(tracing, "MOST_WAITING", 3)
     collector.status = 503
     for _ in range(10):
-        tracer.around(answering(wait=0))(request())
+        tracer.around(answering(wait=0), ROUTES)(request())
     until = time.monotonic() + 20
     while tracer.dropped < 10:
         assert time.monotonic() < until
@@ -123,7 +136,7 @@ def test_a_collector_that_is_away_holds_up_nobody(
     assert caplog.text.count("the collector answered 503") == 1
     assert tracer.sent == 0
     collector.status = 200
-    tracer.around(answering(wait=0))(request())
+    tracer.around(answering(wait=0), ROUTES)(request())
     assert collector.wait(TRACE, 1)
 
 

@@ -161,12 +161,15 @@ def test_one_trace_leads_from_the_caller_to_the_look_up_of_another_service(
             break
         span = spans[span.parent]
     assert list(reversed(led)) == [
-        *(("ingress", "offers"), ("offer/run", "offers")),  # the gateway, and the composition behind it
-        *(("ingress", "order-book"), ("order/lookup", "order-book"), ("lookup", "order-book")),
+        ("POST offers", "offers"),  # the gateway, and the composition behind it
+        ("POST /public/api/v1/offers/offer/run", "offers"),
+        ("POST order-book", "order-book"),
+        ("POST /public/api/v1/order-book/order/lookup", "order-book"),
+        ("lookup", "order-book"),
     ]
     # the steps of the composition, beside what they called
     steps = [one.name for one in spans.values() if one.attributes.get("service.name") == "offers"]
-    assert sorted(steps) == ["offer/run", "order", "order.row"]
+    assert sorted(steps) == ["POST /public/api/v1/offers/offer/run", "order", "order.row"]
     deadline = time.monotonic() + 30
     while sorted(found := _logged(mesh, trace)) != ["offers", "order-book"]:
         assert time.monotonic() < deadline, found

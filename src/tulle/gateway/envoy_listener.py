@@ -19,7 +19,7 @@ from tulle.gateway.envoy_origin import detection, removed_after, removed_before
 from tulle.gateway.envoy_proxy_protocol import proxied_listener
 from tulle.gateway.envoy_tls import HTTP2, by_tls, hsts, plain_listener
 from tulle.gateway.envoy_tracing import HEADERS as TRACE_HEADERS
-from tulle.gateway.envoy_tracing import trace_filter, tracing
+from tulle.gateway.envoy_tracing import trace_filter, tracing, without_malformed
 from tulle.gateway.envoy_values import (
     AUTH,
     BODY,
@@ -49,6 +49,7 @@ from tulle.gateway.envoy_values import (
     TYPE,
     Door,
     Json,
+    callers_path,
     header_input,
     typed,
     watched,
@@ -360,16 +361,10 @@ def _strip_forgeable_headers(door: Door) -> Json:
                 removed_before(door.trusted_proxies),
                 *prefixes,
                 *({"remove": name} for name in names),
+                *without_malformed(door.traces),
             ],
         ),
     }
-
-
-# As the caller wrote it: routes lead to other paths, and what was there first is remembered where they do.
-_CALLERS_PATH: Final = (
-    '%COALESCE({"operators": [{"command": "DYNAMIC_METADATA", "param": "tulle:path"}, '
-    '{"command": "PATH", "param": "NQ"}]}):1000%'
-)
 
 
 def access_log(path: str) -> Json:
@@ -378,7 +373,7 @@ def access_log(path: str) -> Json:
         "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
         # What callers choose is cut: a line is never longer than whoever reads it expects.
         "method": "%REQ(:METHOD):20%",
-        "path": _CALLERS_PATH,
+        "path": callers_path(1000),
         "code": "%RESPONSE_CODE%",
         "caller": "%DOWNSTREAM_PEER_URI_SAN%",  # of the mesh's own services
         "client": f"%REQ({CLIENT_HEADER}):200%",

@@ -38,6 +38,18 @@ REQUEST_ID: Final = (
     '%COALESCE({"operators": ["STREAM_ID", {"command": "RESP", "param": "x-request-id"}]}):100%'
 )
 
+
+def callers_path(most: int) -> str:
+    """A request's path as the caller wrote it, without its query, cut after so many bytes.
+
+    Routes lead to other paths, and what was there first is remembered where they do.
+    """
+    return (
+        '%COALESCE({"operators": [{"command": "DYNAMIC_METADATA", "param": "tulle:path"}, '
+        f'{{"command": "PATH", "param": "NQ"}}]}}):{most}%'
+    )
+
+
 # names of the listener and its parts; files, routes and statistics refer to them
 LISTENER: Final = "gateway"
 ROUTES: Final = "routes"

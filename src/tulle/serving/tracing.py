@@ -15,7 +15,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Container, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -26,11 +26,14 @@ from tulle.serving.connection import Answering, Reply, Request
 from tulle.serving.endpoint import Header, Trace
 
 PARENT: Final = b"traceparent"
+STATE: Final = b"tracestate"
+MOST_STATE: Final = 2048  # bytes
 PAUSE_SECONDS: Final = 0.5
 MOST_WAITING: Final = 2048  # spans of requests; more are dropped
 AT_ONCE: Final = 256
 TIMEOUT: Final = 3.0
 _PARENT: Final = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _TIMING: Final = b'"timing":{'
 _log = logging.getLogger("tulle.serving")
 
@@ -41,13 +44,16 @@ class Parent(NamedTuple):
     trace: str
     span: str
     is_sampled: bool
+    state: str = ""  # `tracestate` of the request
 
 
 class _Noted(NamedTuple):
     parent: Parent
     began: int  # nanoseconds since the epoch
     spent: int
+    method: str
     path: str
+    is_route: bool
     status: int
     request_id: str
     body: bytes
@@ -91,7 +97,6 @@ class Tracer:
     def __init__(self, url: str, trace: Trace) -> None:
         self._url = urlsplit(url)
         self._trace = trace
-        self._home = f"/public/api/v1/{trace.service}/"
         self._waiting: deque[_Noted] = deque()
         self._stop = threading.Event()
         self._said = ""
@@ -109,8 +114,8 @@ class Tracer:
         if self._thread.ident is not None:
             self._thread.join(2 * TIMEOUT)
 
-    def around(self, answer: Answering) -> Answering:
-        """The same, with a span for each request that is sampled."""
+    def around(self, answer: Answering, routes: Container[str]) -> Answering:
+        """The same, with a span for each request that is sampled, named after one of the `routes`."""
 
         def traced(request: Request) -> Reply | Awaitable[Reply]:
             parent = _sampled(request.headers)
@@ -119,25 +124,27 @@ class Tracer:
             began = time.time_ns()
             made = answer(request)
             if type(made) is Reply:
-                self._note(parent, began, request, made)
+                self._note(parent, began, request, made, request.path in routes)
                 return made
-            return self._later(parent, began, request, cast("Awaitable[Reply]", made))
+            waited = cast("Awaitable[Reply]", made)
+            return self._later(parent, began, request, waited, request.path in routes)
 
         return traced
 
-    async def _later(self, parent: Parent, began: int, request: Request, made: Awaitable[Reply]) -> Reply:
+    async def _later(
+        self, parent: Parent, began: int, request: Request, made: Awaitable[Reply], is_route: bool
+    ) -> Reply:
         reply = await made
-        self._note(parent, began, request, reply)
+        self._note(parent, began, request, reply, is_route)
         return reply
 
-    def _note(self, parent: Parent, began: int, request: Request, reply: Reply) -> None:
+    def _note(self, parent: Parent, began: int, request: Request, reply: Reply, is_route: bool) -> None:
         if len(self._waiting) >= MOST_WAITING:
             self.dropped += 1
             return
+        asked = request.method, request.path, is_route
         spent = time.time_ns() - began
-        self._waiting.append(
-            _Noted(parent, began, spent, request.path, reply.status, reply.request_id, reply.body)
-        )
+        self._waiting.append(_Noted(parent, began, spent, *asked, reply.status, reply.request_id, reply.body))
 
     def _run(self) -> None:
         while not self._stop.wait(PAUSE_SECONDS):
@@ -179,15 +186,24 @@ class Tracer:
 
     def _spans(self, one: _Noted) -> list[dict[str, Any]]:
         own = span_of(one.parent)
-        # A path that is not there is whatever a caller wrote.
-        name = one.path.removeprefix(self._home)[:200] if one.status not in {404, 405} else "(other)"
+        method = one.method if one.method in _METHODS else "_OTHER"
+        # A path that is not there is whatever a caller wrote, and makes no name.
+        name = f"{method} {one.path}" if one.is_route else method
         about = {
             "tulle.generation": self._trace.generation,
             "tulle.request_id": one.request_id,
+            "http.request.method": method,
             "http.response.status_code": one.status,
+            "url.path": one.path[:200],
         }
+        if one.is_route:
+            about["http.route"] = one.path
+        if one.status >= 500:
+            about["error.type"] = str(one.status)
         whole = _span(one.parent.trace, own, one.parent.span, name, one.began, one.spent, about)
         whole["kind"] = 2  # of a server
+        if one.parent.state:
+            whole["traceState"] = one.parent.state
         if one.status >= 500:
             whole["status"] = {"code": 2}
         found, at = [whole], one.began
@@ -203,11 +219,13 @@ class Tracer:
 
 
 def _sampled(headers: Sequence[Header]) -> Parent | None:
-    for name, value in headers:
-        if name == PARENT:
-            parent = parent_of(value)
-            return parent if parent is not None and parent.is_sampled else None
-    return None
+    said = next((value for name, value in headers if name == PARENT), None)
+    parent = parent_of(said) if said is not None else None
+    if parent is None or not parent.is_sampled:
+        return None
+    states = [value for name, value in headers if name == STATE]  # several are one list (W3C)
+    state = b",".join(states)[:MOST_STATE].decode("latin-1") if states else ""
+    return parent._replace(state=state) if state else parent
 
 
 def _steps(body: bytes) -> dict[str, int]:

@@ -70,7 +70,7 @@ async def serve(
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    answer = app.ask if tracer is None else tracer.around(app.ask)
+    answer = app.ask if tracer is None else tracer.around(app.ask, app.routes)
     callers = Callers(answer, max_request_bytes=app.max_request_bytes)
     if listening.family == socket.AF_UNIX:
         server = await loop.create_unix_server(callers.connection, sock=listening, backlog=BACKLOG)
