@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-
 import pytest
 
-from tulle.catalog.api_snippets import ApiCall, headers_of, snippets_of, way_of_form
-from tulle.catalog.api_trial import ApiRequest, Typed, request_of
+from tulle.catalog.api_snippets import ApiCall, snippets_of
+from tulle.catalog.api_trial import ApiRequest, Typed, file_name, is_file, request_of
 from tulle.catalog.openapi import read_api
+from tulle.catalog.way_forms import Sent
 from tulle.errors import Invalid
-from tulle.serving.access import Access, Keys, Public
-from tulle.serving.ways_in import Credential, WayIn, ways_of
+from tulle.serving.access import Access, Public
 
 DOCUMENT = {
     "paths": {
@@ -33,20 +31,20 @@ USUAL = {"id": "7", "name": "a"}
 
 
 def made(**typed: object) -> ApiRequest:
-    return request_of(GET, Typed(**{"path": USUAL, **typed}), {}, base="/orders/v1")  # type: ignore[arg-type]
+    return request_of(GET, Typed(**{"path": USUAL, **typed}), Sent(), base="/orders/v1")  # type: ignore[arg-type]
 
 
 def test_a_request_is_made_of_what_was_typed() -> None:
     one = request_of(
         GET,
         Typed(USUAL, "?page=2&q=a%20b", {"x-shop": "Köln".encode().hex()}, "code=404"),
-        {"client_id": "me", "client_secret": "s"},
+        Sent({"client_id": "me", "client_secret": "s"}, "key=k%261"),
         base="/orders/v1",
         hosts=("api.example.com", "b.example"),
     )
     assert (one.method, one.target, one.host) == (
         "GET",
-        "/orders/v1/items/7/files/a.json?page=2&q=a%20b",
+        "/orders/v1/items/7/files/a.json?page=2&q=a%20b&key=k%261",
         "api.example.com",
     )
     assert one.headers == {
@@ -57,7 +55,9 @@ def test_a_request_is_made_of_what_was_typed() -> None:
         "client_secret": "s",
     }
     assert "secret" not in repr(one)
-    sent = request_of(POST, Typed(body="{}"), {}, base="/")
+    assert "k%261" not in repr(one)
+    assert request_of(GET, Typed(USUAL), Sent(query="a=b"), base="/o").target.endswith(".json?a=b")
+    sent = request_of(POST, Typed(body="{}"), Sent(), base="/")
     assert (sent.method, sent.target, sent.body, sent.headers["content-type"]) == (
         "POST",
         "/",
@@ -81,7 +81,7 @@ def test_a_value_stays_within_its_part_of_the_path(value: str) -> None:
 def test_a_path_that_leads_out_of_the_api_is_not_tried(path: str) -> None:
     (astray,) = read_api({"paths": {path: {"get": {}}}}).operations
     with pytest.raises(Invalid, match="leads out of the operation"):
-        request_of(astray, Typed(USUAL), {}, base="/orders/v1")
+        request_of(astray, Typed(USUAL), Sent(), base="/orders/v1")
 
 
 @pytest.mark.parametrize(
@@ -105,43 +105,49 @@ def test_what_cannot_be_sent_is_told(typed: dict[str, object], told: str) -> Non
         made(**typed)
 
 
-def test_credentials_are_whole_and_never_told() -> None:
-    with pytest.raises(Invalid, match="a part of the credentials is missing"):
-        request_of(GET, Typed(USUAL), headers_of("client", {"client_id": "me"}), base="/o")
+def test_a_credential_that_cannot_be_sent_is_not_told() -> None:
     with pytest.raises(Invalid) as caught:
-        request_of(GET, Typed(USUAL), headers_of("token", {"token": "geheim\n"}), base="/o")
+        request_of(GET, Typed(USUAL), Sent({"authorization": "Bearer geheim\nx"}), base="/o")
     assert "geheim" not in str(caught.value)
-    assert headers_of("none", {"token": "x"}) == {}
-    assert headers_of("key", {"token": "x"}) == {"authorization": "Bearer x"}
-
-
-def test_a_name_and_a_password_are_sent_together() -> None:
-    def sent(name: str, password: str) -> str:
-        shown_as = headers_of("password", {"user": name, "password": password})
-        return request_of(GET, Typed(USUAL), shown_as, base="/o").headers["authorization"]
-
-    assert sent("ann", "pass:word ü") == "Basic " + base64.b64encode("ann:pass:word ü".encode()).decode()
-    with pytest.raises(Invalid, match="a name has no colon"):
-        sent("an:n", "geheim")
-    for name, password in (("", "geheim"), ("ann", "")):
-        with pytest.raises(Invalid, match="a part of the credentials is missing") as found:
-            sent(name, password)
-        assert "geheim" not in str(found.value)
 
 
 @pytest.mark.parametrize(
-    ("way", "begins"),
+    ("media", "content", "is_one"),
     [
-        ((), "none"),
-        ((Credential("user", "basic", ("USER_NAME", "PASSWORD")),), "password"),
-        ((Credential("token", "bearer", ("TOKEN",)),), "token"),
-        ((Credential("apiKeyInHeader", "header", ("API_KEY",), "x-api-key"),), "key"),
-        (ways_of(Access())[0], "client"),
-        (ways_of(Access(contracts=False, api_keys=Keys()))[0], "key"),
+        ("application/json; charset=utf-8", b"\xff", False),
+        ("application/vnd.shop+json", b"{}", False),
+        ("text/csv", b"a,b", False),
+        ("image/svg+xml", b"<svg/>", True),
+        ("image/png", b"\x89PNG", True),
+        ("application/zip", b"plain", True),
+        ("application/zip", b"", False),
+        ("application/octet-stream", b"\x00\x01", True),
+        ("application/octet-stream", "größer".encode()[:-1], False),
+        ("application/octet-stream", "größe".encode()[:3], False),
+        ("application/octet-stream", b"\xff\xfe\x00\x00\x00\x00", True),
+        ("", b"{}", False),
+        ("", b"\xff" * 9, True),
+        ("", b"", False),
     ],
 )
-def test_a_form_begins_with_the_way_that_is_easiest(way: WayIn, begins: str) -> None:
-    assert way_of_form(way) == begins
+def test_what_is_no_text_is_a_file(media: str, content: bytes, *, is_one: bool) -> None:
+    assert is_file(media, content) is is_one
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ('attachment; filename="report 2026.csv"', "report 2026.csv"),
+        ("attachment; filename=a.png", "a.png"),
+        ('attachment; filename="../../etc/passwd"', "answer"),
+        ('attachment; filename=".profile"', "answer"),
+        ('attachment; filename="<b>.html"', "answer"),
+        ("inline", "answer"),
+        ("", "answer"),
+    ],
+)
+def test_a_file_has_the_name_it_says_where_that_is_plain(said: str, name: str) -> None:
+    assert file_name(said) == name
 
 
 def test_snippets_are_programs() -> None:

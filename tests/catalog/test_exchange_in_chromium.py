@@ -50,9 +50,38 @@ ODD_API = {
     "tiers": [{"name": "free", "limits": ["10/1s"], "description": ODD[:300]}],
     "versions": [{"version": "v1", "openapi": "odd.openapi.yaml", "mock": True, "publish": True}],
 }
-ODD_FILES = {
+KEYED_API = {
+    "api": "keyed",
+    "versions": [
+        {
+            "version": "v1",
+            "openapi": "keyed.openapi.yaml",
+            "mock": True,
+            "publish": True,
+            "policies": [
+                {"policy": "api-key", "header": "x-shop-key", "query": "shop_key"},
+                {"policy": "client-id", "query": True, "operations": [{"method": "GET", "path": "/file"}]},
+            ],
+        }
+    ],
+}
+PICTURE = {"200": {"description": "a picture", "content": {"image/png": {"example": "a picture"}}}}
+KEYED_DOCUMENT = {
+    "openapi": "3.1.0",
+    "info": {"title": "keyed", "version": "1"},
+    "paths": {
+        "/plain": {"get": {"responses": {"200": {"description": "x"}}}},
+        "/file": {"get": {"responses": PICTURE}},
+    },
+}
+FILES = {
     name: json.dumps(text, ensure_ascii=False)
-    for name, text in (("odd.yaml", ODD_API), ("odd.openapi.yaml", ODD_DOCUMENT))
+    for name, text in (
+        ("odd.yaml", ODD_API),
+        ("odd.openapi.yaml", ODD_DOCUMENT),
+        ("keyed.yaml", KEYED_API),
+        ("keyed.openapi.yaml", KEYED_DOCUMENT),
+    )
 }
 # Parts of a page that are told apart by their names and have the same one.
 ALIKE = """() => { const names = [...document.querySelectorAll("section, form[role=search], nav, [role=region]")]
@@ -83,7 +112,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             ports.append(probe.getsockname()[1])
-    bazaar = Bazaar(tmp_path_factory.mktemp("bazaar") / "mesh", f"gateway_port: {ports[0]}\n", ODD_FILES)
+    bazaar = Bazaar(tmp_path_factory.mktemp("bazaar") / "mesh", f"gateway_port: {ports[0]}\n", FILES)
     settings, database = bazaar.workspace.settings, bazaar.workspace.database
     remarks.rate(database, "orders", "kim", 4, HOSTILE)
     remarks.ask(database, "orders", "kim", HOSTILE)
@@ -93,7 +122,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
         GatewayPolicy.of(
             services=managed_instances(found, {}, {}, largest_request=10_000, usual_limit="9/1s"),
             clients=[Client("app-a", hash_secret(SECRETS["app-a"]))],
-            contracts=[Contract("app-a", "orders", PLENTY)],
+            contracts=[Contract("app-a", "orders", PLENTY), Contract("app-a", "keyed", PLENTY, "always")],
         )
     )
     gateway.start()
@@ -152,9 +181,9 @@ def test_an_api_is_tried_with_ones_own_credentials(shown: Shown) -> None:
     page = shown.page
     page.set_viewport_size({"width": 1280, "height": 900})
     page.goto(shown.url + API)
-    page.fill("#try-id", "app-a")
-    page.fill("#try-secret", SECRETS["app-a"])
-    page.press("#try-secret", "Enter")
+    page.fill("#try-credential-0", "app-a")
+    page.fill("#try-credential-1", SECRETS["app-a"])
+    page.press("#try-credential-1", "Enter")
     expect(page.locator("[data-part=status]")).to_have_text("200, an example")
     expect(page.locator("[data-part=answer]")).to_contain_text('"sku": "abc-1"')
     page.locator("summary", has_text="What is preferred").click()
@@ -167,10 +196,10 @@ def test_an_api_is_tried_with_ones_own_credentials(shown: Shown) -> None:
     page.get_by_role("button", name="Send request").click()
     expect(page.locator("[data-part=status]")).to_have_text("400")  # the gateway refuses an encoded slash
     page.fill("#try-parameter-0", "7")
-    page.fill("#try-secret", "wrong")
+    page.fill("#try-credential-1", "wrong")  # what was typed is kept from operation to operation
     page.get_by_role("button", name="Send request").click()
     expect(page.locator("[data-part=status]")).to_have_text("401")
-    page.fill("#try-secret", "")
+    page.fill("#try-credential-1", "")
     page.get_by_role("button", name="Send request").click()
     expect(page.locator("[data-part=answer]")).to_contain_text("a part of the credentials is missing")
 
@@ -180,19 +209,22 @@ def test_an_api_is_tried_with_a_name_and_a_password_that_are_kept_nowhere(shown:
     page.goto(shown.url + API.replace("v1", "v3"))  # a draft, which nothing can be asked of
     expect(page.get_by_text("Nothing answers it here now.")).to_be_visible()
     page.goto(shown.url + API)
-    expect(page.locator("#try-user")).to_be_hidden()
+    expect(page.get_by_label("Client secret")).to_have_attribute("type", "password")
     page.focus("#try-way")
-    page.keyboard.type("somebody")
+    page.keyboard.press("End")  # nobody
+    expect(page.locator("#try-credential-0")).to_have_count(0)
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("#try-way option:checked")).to_have_text("an application: HTTP Basic")
     page.keyboard.press("Tab")
     page.keyboard.type("app-a")  # Envoy takes an application's id and secret by HTTP Basic, too
     page.keyboard.press("Tab")
     page.keyboard.type(SECRETS["app-a"])
     page.keyboard.press("Enter")
     expect(page.locator("[data-part=status]")).to_have_text("200, an example")
-    page.fill("#try-password", "wrong")
+    page.fill("#try-credential-1", "wrong")
     page.get_by_role("button", name="Send request").click()
     expect(page.locator("[data-part=status]")).to_have_text("401")
-    page.fill("#try-user", "app:a")
+    page.fill("#try-credential-0", "app:a")
     page.get_by_role("button", name="Send request").click()
     expect(page.locator("[data-part=answer]")).to_contain_text("a name has no colon")
     for width in (1280, 390):
@@ -202,7 +234,43 @@ def test_an_api_is_tried_with_a_name_and_a_password_that_are_kept_nowhere(shown:
     kept = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])")
     assert SECRETS["app-a"] not in kept
     page.reload()
-    assert page.input_value("#try-password") == page.input_value("#try-user") == ""
+    assert page.input_value("#try-credential-0") == page.input_value("#try-credential-1") == ""
+
+
+def test_credentials_are_tried_wherever_the_policies_take_them_from(shown: Shown) -> None:
+    page, key = shown.page, f"app-a.{SECRETS['app-a']}"
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(shown.url + "/exchange/apis/keyed")
+    ways = page.locator("#try-way option")
+    expect(ways).to_have_text(
+        [
+            "an API key",
+            "an API key, in the header x-shop-key",
+            "an API key, in the query as shop_key",
+            "nobody",
+        ]
+    )
+    page.fill("#try-credential-0", key)
+    send, status = page.get_by_role("button", name="Send request"), page.locator("[data-part=status]")
+    for way in ("apiKeyInHeader", "apiKeyInQuery"):
+        page.select_option("#try-way", "none")
+        send.click()
+        expect(status).to_have_text("401")
+        page.select_option("#try-way", way)
+        assert page.input_value("#try-credential-0") == key
+        send.click()
+        expect(status).to_have_text("200, an example")
+    page.select_option("#try-operation", "GET /file")
+    page.select_option("#try-way", "clientIdInQuery+clientSecretInQuery")
+    page.fill("#try-credential-0", "app-a")
+    page.fill("#try-credential-1", SECRETS["app-a"])
+    send.click()
+    expect(page.locator("[data-part=note]")).to_have_text("The answer is a file, image/png: 9 bytes.")
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="Save it").click()
+    assert saved.value.path().read_bytes() == b"a picture"
+    assert SECRETS["app-a"] not in "".join((*asked, page.url))
 
 
 def test_somebody_signs_in_finds_what_is_theirs_and_rates_it(shown: Shown) -> None:

@@ -92,7 +92,8 @@ def test_so_many_requests_to_apis_are_tried_at_a_time_and_no_more(tmp_path: Path
             self.send_response(200)
             self.send_header("content-type", "text/plain; charset=hex")
             self.end_headers()
-            self.wfile.write(b"{}")
+            sizes = {"/whole": app.LARGEST_ANSWER, "/more": app.LARGEST_ANSWER + 1}
+            self.wfile.write(b"x" * sizes[self.path] if self.path in sizes else b"{}")
 
         def log_message(self, *_: object) -> None:
             """Nothing."""
@@ -113,10 +114,12 @@ def test_so_many_requests_to_apis_are_tried_at_a_time_and_no_more(tmp_path: Path
             go.set()
             assert {one.result().status for one in answers} == {200}
         assert trials.send(wanted).body == "{}"  # whatever encoding it says
+        big = [trials.send(ApiRequest("GET", path)) for path in ("/whole", "/more")]
+        assert [(len(one.body), one.is_cut) for one in big] == [(1_000_000, False), (1_000_000, True)]
     finally:
         go.set()
         gateway.shutdown()
         thread.join()
         gateway.server_close()
         workspace.database.close()
-    assert set(seen) == {wanted.target}
+    assert set(seen) == {wanted.target, "/whole", "/more"}

@@ -12,12 +12,13 @@ from functools import partial
 from typing import Any, Final
 
 from tulle.catalog.api_keys import KeysView, keys_view
-from tulle.catalog.api_snippets import ApiCall, snippets_of, way_of_form
+from tulle.catalog.api_snippets import ApiCall, snippets_of
 from tulle.catalog.api_status import Answering, Status, status_of
 from tulle.catalog.exchange import Exchange, problem_of
 from tulle.catalog.openapi import Api, Operation, read_api
 from tulle.catalog.service import ServiceView
 from tulle.catalog.service_policies import PoliciesView, policies_view
+from tulle.catalog.way_forms import WayForm, forms_of
 from tulle.catalog.way_words import in_words
 from tulle.config import Settings
 from tulle.errors import NotFound, TulleError, did_you_mean
@@ -35,7 +36,7 @@ from tulle.gateway.policies.opening import WaysIn, ways_in
 from tulle.observe.insight import Insight
 from tulle.serving.access import Access
 from tulle.serving.snippets import Snippet
-from tulle.serving.ways_in import easiest
+from tulle.serving.ways_in import WayIn
 from tulle.spec.environment import places, production
 from tulle.spec.openapi_compare import ApiChange, compare_openapi
 from tulle.spec.tier import Offer, Terms, Tier, mesh_tiers
@@ -80,11 +81,6 @@ class Version:
         """How callers show who they are, in words."""
         return in_words(self.called_by.all())
 
-    @property
-    def tried_by(self) -> str:
-        """The way in that a form to try begins with."""
-        return way_of_form(easiest(self.called_by.usual))
-
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -93,6 +89,7 @@ class Shown:
     operation: Operation
     snippets: tuple[Snippet, ...]
     form: Mapping[str, Any]
+    ways: tuple[WayForm, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +128,11 @@ class ApiPage:
     keys: KeysView | None = None  # of an API, for those who keep it
     part: int = 1  # of the operations, counted from 1
     parts: int = 1
+
+    @property
+    def tried_by(self) -> tuple[WayForm, ...]:
+        """Each way in that one of the operations has, for a form to try them."""
+        return tuple({way.id: way for one in self.operations for way in one.ways}.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +252,11 @@ class ApiPages:
 
     def operation(
         self, name: str, user: str, version: str, environment: str, method: str, path: str
-    ) -> tuple[Operation, Address]:
-        """What a page may try, and where. NotFound: nothing that is not declared, and no place that is not its own."""
+    ) -> tuple[Operation, Address, tuple[WayIn, ...]]:
+        """What a page may try, where, and by which ways.
+
+        NotFound: nothing that is not declared, and no place that is not its own.
+        """
         found = self._exchange.api(name, user)
         chosen = _chosen(name, tuple(self._versions(found, user)), version)
         address = _address(name, chosen, environment)
@@ -259,7 +264,8 @@ class ApiPages:
             raise NotFound(f"API '{name}' {chosen.version} is nowhere to be called")
         for one in read_api(self._document(found, chosen, address)).operations:
             if (one.method, one.path) == (method.lower(), path):
-                return one, address
+                ways = self._ways(found, chosen, address)
+                return one, address, ways.at(method.upper(), path, address.path)
         raise NotFound(f"API '{name}' {chosen.version} has no operation {method[:10]} {path[:100]}")
 
     def changes(self, name: str, user: str, before: str = "", after: str = "") -> ApiChanges:
@@ -455,7 +461,11 @@ def _shown(operation: Operation, address: Address | None, ways: WaysIn) -> Shown
     for one in operation.parameters:
         if one.place == "path":
             filled = filled.replace(f"{{{one.name}}}", one.name.upper())
+    path = address.path if address is not None else ""
+    open_ = ways.at(operation.method.upper(), operation.path, path)
+    forms = forms_of(open_)
     form = {
+        "ways": [one.id for one in forms],
         "method": operation.method,
         "path": operation.path,
         "parameters": [
@@ -467,12 +477,12 @@ def _shown(operation: Operation, address: Address | None, ways: WaysIn) -> Shown
         "media": operation.media,
     }
     if address is None:
-        return Shown(operation, (), form)
+        return Shown(operation, (), form, forms)
     call = ApiCall(
         operation.method.upper(),
         address.url.rstrip("/") + filled,
         body=body,
         media=operation.media or "application/json",
-        ways=ways.at(operation.method.upper(), operation.path, address.path),
+        ways=open_,
     )
-    return Shown(operation, snippets_of(call), form)
+    return Shown(operation, snippets_of(call), form, forms)

@@ -5,13 +5,11 @@ Credentials are read from the environment, so that none is pasted into a program
 
 from __future__ import annotations
 
-import base64
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tulle.errors import Invalid
 from tulle.serving.access import Access
 from tulle.serving.snippets import (
     LANGUAGES,
@@ -20,7 +18,7 @@ from tulle.serving.snippets import (
     javascript_credentials,
     python_credentials,
 )
-from tulle.serving.ways_in import KEY, WayIn, easiest, ways_of
+from tulle.serving.ways_in import WayIn, easiest, ways_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,35 +82,3 @@ def _javascript(call: ApiCall) -> str:
     if call.body:
         lines.append(f"  body: {json.dumps(call.body, ensure_ascii=False)},")
     return "\n".join([*lines, "});", "console.log(answer.status, await answer.text());"]) + "\n"
-
-
-def way_of_form(way: WayIn) -> str:
-    """What a form to try begins with for a way in: `client`, `key`, `token`, `password` or `none`."""
-    if not way:
-        return "none"
-    first = way[0]
-    if first.place == "basic":
-        return "password"
-    if first.place == "bearer":
-        return "key" if first.scheme == "apiKey" else "token"
-    return "key" if KEY in first.variables else "client"
-
-
-def headers_of(way: str, given: Mapping[str, str]) -> Mapping[str, str]:
-    """The headers by which somebody shows who they are, of what they typed: a way as forms have it, or `none`.
-
-    Invalid for a name with a colon, which ends it where name and password are sent together (HTTP Basic).
-    """
-    if way == "client":
-        return {"client_id": given.get("client_id", ""), "client_secret": given.get("client_secret", "")}
-    if way in {"key", "token"}:
-        return {"authorization": f"Bearer {given.get('token', '')}"}
-    if way == "password":
-        name, password = given.get("user", ""), given.get("password", "")
-        if ":" in name:
-            raise Invalid("a name has no colon", hint="the password has a field of its own")
-        if not name or not password:
-            return {"authorization": ""}
-        pair = base64.b64encode(f"{name}:{password}".encode("utf-8", "replace")).decode()
-        return {"authorization": f"Basic {pair}"}
-    return {}

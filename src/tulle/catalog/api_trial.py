@@ -14,10 +14,19 @@ from urllib.parse import quote
 
 from tulle.catalog.openapi import Operation
 from tulle.catalog.trial import TryAnswer
+from tulle.catalog.way_forms import Sent
 from tulle.errors import Invalid
 from tulle.spec.openapi_document import leads_upwards
 
 LARGEST_ANSWER: Final = 1_000_000  # bytes that are shown
+_TEXT: Final = re.compile(
+    r"\s*(text/|application/([a-z0-9.+-]*[.+-])?(json|xml|yaml|javascript|graphql|x-www-form-urlencoded|x-ndjson)\s*(;|$))",
+    re.IGNORECASE,
+)
+_MAYBE_TEXT: Final = re.compile(r"\s*(application/octet-stream|\*/\*)", re.IGNORECASE)
+_FILE_NAME: Final = re.compile(
+    r"""\bfilename\s*=\s*"?([A-Za-z0-9_-][A-Za-z0-9_. -]{0,99})(?=["\s;]|$)""", re.IGNORECASE
+)
 _PARAMETER: Final = re.compile(r"\{([^{}/]+)\}")
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _VALUE: Final = re.compile(r"[\x20-\x7e]{0,4000}")
@@ -50,7 +59,7 @@ class ApiRequest:
     """A request to the gateway: `target` is path and query, `host` what it is called by, empty for the usual."""
 
     method: str
-    target: str
+    target: str = field(repr=False)  # a credential may be in its query
     host: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # with somebody's credentials
     body: bytes = field(default=b"", repr=False)
@@ -74,7 +83,7 @@ class Typed:
 def request_of(
     operation: Operation,
     typed: Typed,
-    credentials: Mapping[str, str],
+    credentials: Sent,
     *,
     base: str,
     hosts: tuple[str, ...] = (),
@@ -92,11 +101,7 @@ def request_of(
         headers["prefer"] = _checked(typed.prefer, "header 'prefer'")
     if typed.body:
         headers["content-type"] = _checked(typed.media or "application/json", "the content type")
-    for name, value in credentials.items():
-        if not value:
-            raise Invalid(
-                "a part of the credentials is missing", hint="give all of them, or try it without any"
-            )
+    for name, value in credentials.headers.items():
         headers[name] = _checked(value, "a credential", is_secret=True)
     query = typed.query.removeprefix("?")
     if _QUERY.fullmatch(query) is None or "#" in query:
@@ -104,6 +109,7 @@ def request_of(
     path = base.rstrip("/") + _PARAMETER.sub(lambda found: _filled(found[1], typed.path), operation.path)
     if leads_upwards(path):
         raise Invalid("the path leads out of the operation", hint="give its parameters other values")
+    query = "&".join(part for part in (query, credentials.query) if part)
     target = quote(path, safe="/%:@!$&'()*+,;=~-._") + (f"?{query}" if query else "")
     return ApiRequest(
         operation.method.upper(),
@@ -112,6 +118,25 @@ def request_of(
         headers,
         typed.body.encode("utf-8", "replace"),
     )
+
+
+def is_file(media: str, content: bytes) -> bool:
+    """Whether an answer is no text that a page can show: by its content type, else by what it holds."""
+    if _TEXT.match(media):
+        return False
+    if media and not _MAYBE_TEXT.match(media):
+        return bool(content)
+    try:
+        content.decode()
+    except UnicodeDecodeError as exc:
+        return exc.start < len(content) - 3  # the last sign may be cut
+    return b"\0" in content
+
+
+def file_name(disposition: str) -> str:
+    """What an answer that is a file calls itself; `answer` where that is no plain name."""
+    found = _FILE_NAME.search(disposition)
+    return found[1] if found else "answer"
 
 
 def _is_not_typed(name: str) -> bool:

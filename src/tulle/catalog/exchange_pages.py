@@ -6,10 +6,11 @@ known by a cookie, which opens pages to read and no more.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Final, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from fastapi import Depends, Query, Request
@@ -18,13 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from tulle.catalog.api_page import ApiPages
-from tulle.catalog.api_snippets import headers_of
-from tulle.catalog.api_trial import ApiCaller, Typed, request_of
+from tulle.catalog.api_trial import ApiCaller, Typed, file_name, request_of
 from tulle.catalog.exchange import Exchange
 from tulle.catalog.exchange_search import FACETS, Wanted
 from tulle.catalog.readers import LASTS, Readers
 from tulle.catalog.routes import Routes
 from tulle.catalog.service import pretty
+from tulle.catalog.trial import TryAnswer
+from tulle.catalog.way_forms import NOBODY, sent_of
 from tulle.config import Settings
 from tulle.errors import Denied, Invalid, TulleError
 from tulle.gateway.envoy_values import READER_COOKIE
@@ -68,12 +70,8 @@ class TryBody(BaseModel):
     prefer: str = Field("", max_length=200)
     media: str = Field("", max_length=200)
     body: str = Field("", max_length=1_000_000)
-    way: Literal["client", "key", "token", "password", "none"] = "none"
-    client_id: str = Field("", max_length=200)
-    client_secret: str = Field("", max_length=200)
-    token: str = Field("", max_length=20_000)
-    user: str = Field("", max_length=200)
-    password: str = Field("", max_length=1000)
+    way: str = Field(NOBODY, max_length=200)
+    given: dict[str, str] = Field(default_factory=dict, max_length=20, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +142,13 @@ def _api_routes(router: Routes, pages: ApiPages, who: Callable[[Request], str], 
 def _try_routes(router: Routes, pages: ApiPages, who: Callable[[Request], str], caller: ApiCaller) -> None:
     @router.post("/exchange/apis/{name}/try")
     def attempt(request: Request, name: str, wanted: TryBody) -> Response:
-        operation, address = pages.operation(
+        operation, address, ways = pages.operation(
             name, who(request), wanted.version, wanted.environment, wanted.method, wanted.path
         )
         typed = Typed(wanted.values, wanted.query, wanted.headers, wanted.prefer, wanted.media, wanted.body)
-        shown_as = headers_of(wanted.way, wanted.model_dump())
+        shown_as = sent_of(ways, wanted.way, wanted.given)
         answer = caller(request_of(operation, typed, shown_as, base=address.path, hosts=address.hosts))
-        headers = {k: v for k, v in sorted(answer.headers.items()) if k.lower() not in _NOT_SHOWN}
-        return JSONResponse(asdict(answer) | {"headers": headers, "body": _pretty(answer.body)})
+        return JSONResponse(_shown(answer))
 
 
 def _sign_in_routes(router: Routes, settings: Settings, readers: Readers, render: Render) -> None:
@@ -186,6 +183,25 @@ def _sign_in_routes(router: Routes, settings: Settings, readers: Readers, render
         answer = RedirectResponse("/exchange", 303, headers={"cache-control": "no-store"})
         answer.delete_cookie(name, path="/", httponly=True, samesite="strict")
         return answer
+
+
+def _shown(answer: TryAnswer) -> dict[str, Any]:
+    headers = {k: v for k, v in sorted(answer.headers.items()) if k.lower() not in _NOT_SHOWN}
+    told = {
+        "status": answer.status,
+        "headers": headers,
+        "body": _pretty(answer.body),
+        "milliseconds": answer.milliseconds,
+        "is_cut": answer.is_cut,
+    }
+    if answer.file is not None:
+        said = {name.lower(): value for name, value in headers.items()}
+        told["file"] = {
+            "name": file_name(said.get("content-disposition", "")),
+            "media": said.get("content-type", "").partition(";")[0],
+            "content": base64.b64encode(answer.file).decode(),
+        }
+    return told
 
 
 async def _form(request: Request) -> Mapping[str, str]:

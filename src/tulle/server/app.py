@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from tulle.catalog import pages
-from tulle.catalog.api_trial import LARGEST_ANSWER, ApiRequest
+from tulle.catalog.api_trial import LARGEST_ANSWER, ApiRequest, is_file
 from tulle.catalog.page_values import ProcessView
 from tulle.catalog.portal import Reader
 from tulle.catalog.routes import RoutedLate
@@ -407,13 +407,18 @@ class Trials:
                 calling(settings, timeout=API_SECONDS) as client,
                 client.stream(wanted.method, url, headers=headers, content=wanted.body) as answer,
             ):
+                is_cut = False
                 for part in answer.iter_bytes():
-                    body += part[: LARGEST_ANSWER - len(body)]
-                    if len(body) == LARGEST_ANSWER or time.perf_counter() - began > API_SECONDS:
+                    body += part[: LARGEST_ANSWER + 1 - len(body)]
+                    is_cut = len(body) > LARGEST_ANSWER or time.perf_counter() - began > API_SECONDS
+                    if is_cut:
                         break
         except (httpx.TransportError, httpx.DecodingError, ValueError) as exc:
             raise Unavailable(f"the gateway does not answer: {exc}", hint="`tulle status`") from exc
         finally:
             self._trying.release()
         took = (time.perf_counter() - began) * 1000
-        return TryAnswer(answer.status_code, dict(answer.headers), _text(bytes(body), answer.encoding), took)
+        whole, headers = bytes(body[:LARGEST_ANSWER]), dict(answer.headers)
+        if is_file(answer.headers.get("content-type", ""), whole):
+            return TryAnswer(answer.status_code, headers, "", took, whole, is_cut)
+        return TryAnswer(answer.status_code, headers, _text(whole, answer.encoding), took, None, is_cut)

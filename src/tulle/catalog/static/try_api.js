@@ -6,6 +6,9 @@
   if (!form) return;
   const part = (name) => form.querySelector(`[data-part="${name}"]`);
   const { operation, body, way, prefer } = form.elements;
+  const ways = [...way.options];
+  const typed = {}; // credentials, for as long as this page is shown
+  let saved = ""; // the address of a file that may be saved
   const button = form.querySelector("button[type=submit]");
   const chosen = () => JSON.parse(operation.selectedOptions[0].dataset.form);
 
@@ -27,21 +30,52 @@
     box.append(label, input);
     return box;
   };
+  const credential = (one, number) => {
+    const box = field({ name: one.name, in: "", required: true }, number);
+    const [label, input] = [box.querySelector("label"), box.querySelector("input")];
+    input.id = label.htmlFor = `try-credential-${number}`;
+    label.textContent = one.label;
+    input.type = one.is_secret ? "password" : "text";
+    input.maxLength = 20000;
+    input.required = false; // what comes of leaving it out can be tried
+    input.setAttribute("autocapitalize", "none");
+    input.value = typed[one.name] || "";
+    input.addEventListener("input", () => { typed[one.name] = input.value; });
+    return box;
+  };
+  const show_way = () => {
+    part("credentials").replaceChildren(...JSON.parse(way.selectedOptions[0].dataset.asks).map(credential));
+  };
   const choose = () => {
-    const one = chosen();
+    const one = chosen(), before = way.value;
+    way.replaceChildren(...one.ways.map((id) => ways.find((each) => each.value === id)));
+    way.value = one.ways.includes(before) && before !== "none" ? before : one.ways[0];
+    show_way();
     part("parameters").replaceChildren(...one.parameters.filter((each) => each.in !== "cookie").map(field));
     part("body-field").hidden = !one.takes;
     body.value = one.body;
   };
-  const show_way = () => {
-    for (const box of form.querySelectorAll("[data-way]")) box.hidden = !box.dataset.way.split(" ").includes(way.value);
-  };
   operation.addEventListener("change", choose);
   way.addEventListener("change", show_way);
   choose();
-  show_way();
 
-  const show = (status, word, headers, time, text) => {
+  const show_file = (file, note) => {
+    URL.revokeObjectURL(saved);
+    saved = "";
+    part("file").hidden = !file;
+    if (file) {
+      const bytes = Uint8Array.from(atob(file.content), (each) => each.charCodeAt(0));
+      // never of the type it says: it is saved, and not shown as a page of this portal
+      saved = URL.createObjectURL(new Blob([bytes], { type: "application/octet-stream" }));
+      part("save").href = saved;
+      part("save").download = file.name;
+      note = [`The answer is a file${file.media ? `, ${file.media}` : ""}: ${bytes.length.toLocaleString("en")} bytes.`, note].filter(Boolean).join(" ");
+    }
+    part("note").textContent = note;
+    part("note").hidden = !note;
+  };
+  const show = (status, word, headers, time, text, file = null, note = "") => {
+    show_file(file, note);
     part("hint").hidden = true;
     const badge = part("status");
     badge.hidden = false;
@@ -73,13 +107,7 @@
       query: of("query").map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`).join("&"),
       prefer: prefer.value, body: one.takes ? body.value : "", media: one.media || "", way: way.value,
     };
-    if (way.value === "client") {
-      sent.client_id = form.elements.client_id.value.trim();
-      sent.client_secret = form.elements.client_secret.value.trim();
-    } else if (way.value === "password") {
-      sent.user = form.elements.user.value.trim();
-      sent.password = form.elements.password.value; // as it is: blanks may be part of it
-    } else if (way.value !== "none") sent.token = form.elements.token.value.trim();
+    sent.given = Object.fromEntries([...part("credentials").querySelectorAll("input")].map((each) => [each.dataset.name, each.value]));
     try {
       const answer = await fetch(form.dataset.tryApi, {
         method: "POST",
@@ -89,7 +117,8 @@
       const said = await answer.json();
       if (answer.ok) {
         const mock = said.headers["x-tulle-mock"] === "true" ? ", an example" : "";
-        show(said.status, `${said.status}${mock}`, said.headers, `${said.milliseconds.toFixed(1)} ms through the gateway`, said.body);
+        const cut = said.is_cut ? "There was more of it, which is not shown." : "";
+        show(said.status, `${said.status}${mock}`, said.headers, `${said.milliseconds.toFixed(1)} ms through the gateway`, said.body, said.file, cut);
       } else {
         const error = said.error || {};
         const problems = (error.problems || []).map((each) => each.message);
