@@ -16,7 +16,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from tulle.config import Settings, Warehouse
+from tulle.config import Settings, Warehouse, collector
 from tulle.errors import Broken, LimitExceeded, TulleError, from_dict
 
 
@@ -100,4 +100,5 @@ def _tests(mesh: Path, name: str, models: Sequence[str]) -> list[dict[str, Any]]
 
 
 if __name__ == "__main__":
+    collector.keep()
     sys.exit(main())

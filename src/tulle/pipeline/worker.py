@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from tulle.config import Settings, Warehouse
+from tulle.config import Settings, Warehouse, collector
 from tulle.errors import TulleError, Unavailable
 from tulle.pipeline import run as runs
 from tulle.pipeline import run_end, run_turn
@@ -144,8 +144,9 @@ def main(arguments: list[str] | None = None) -> int:
             product = spec.product(runs.get(database, options.run).product)
             bound(settings.warehouse_of(product.warehouse_name))
             # After that: they bring libraries that count processors when they are loaded.
-            from tulle.pipeline.execute import execute  # noqa: PLC0415
-            from tulle.pipeline.mesh_lake import open_mesh_lake  # noqa: PLC0415
+            with collector.importing():
+                from tulle.pipeline.execute import execute  # noqa: PLC0415
+                from tulle.pipeline.mesh_lake import open_mesh_lake  # noqa: PLC0415
 
             lake = open_mesh_lake(settings, database)
         except TulleError as exc:
@@ -160,4 +161,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    collector.keep()
     sys.exit(main())

@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 
+from tulle.config import collector
 from tulle.control.query_collector import collect_place
 from tulle.errors import TulleError
 from tulle.server.app import open_workspace
@@ -46,4 +47,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    collector.leave_at_end()
     sys.exit(main())

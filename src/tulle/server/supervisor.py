@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tulle.config import Settings
+from tulle.config import Settings, collector
 from tulle.deploy import gateway as gateway_process
 from tulle.deploy import local, readiness
 from tulle.deploy.generations import mounted
@@ -120,4 +120,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    collector.leave_at_end()
     main()

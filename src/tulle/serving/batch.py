@@ -24,7 +24,7 @@ import msgspec
 import psutil
 import pyarrow.parquet as pq
 
-from tulle.config import Settings
+from tulle.config import Settings, collector
 from tulle.engine.duck import DuckEngine
 from tulle.engine.engine import Relation, quoted
 from tulle.errors import Broken, Invalid, NotFound, TulleError, did_you_mean
@@ -340,4 +340,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    collector.keep()
     sys.exit(main())

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tulle.config import Settings
+from tulle.config import Settings, collector
 from tulle.errors import Conflict, Invalid, NotFound, TulleError
 from tulle.lake.repository import Lake
 from tulle.serving import generation, package
@@ -193,4 +193,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    collector.keep()
     sys.exit(main())

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from tulle.config import Settings, Warehouse
+from tulle.config import Settings, Warehouse, collector
 from tulle.engine.duck import DuckEngine
 from tulle.engine.engine import ColumnType, Relation, quoted
 from tulle.errors import Invalid, NotFound, TulleError, Unavailable, did_you_mean
@@ -194,4 +194,5 @@ def _end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
+    collector.keep()
     sys.exit(main())

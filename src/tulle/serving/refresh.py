@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from tulle.config import Settings
+from tulle.config import Settings, collector
 from tulle.engine.duck import DuckEngine
 from tulle.engine.engine import quoted
 from tulle.errors import Invalid, NotFound, TulleError
@@ -227,4 +227,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    collector.keep()
     sys.exit(main())
