@@ -1,9 +1,10 @@
 """Paths that somebody may read as another one, in Envoy's words: they are refused before anything is done with them.
 
 An operation is told by its path as it is written. Servers differ in what they take for the same path: some decode
-`%3A`, some leave out `;parameters`, some do not look at case. Such a form of a path that has policies of its own would
-pass with the policies of all others, so it is answered 400. So is `/..;/`, which some take for a way up, to whom we do
-not know. Pure. Knows no policy.
+`%3A`, or `%2561` twice, some leave out `;parameters` or dots at the end, some do not look at case. Such a form of a
+path that has policies of its own would pass with those of all others, so it is answered 400. So are, where operations
+have policies, ways up and characters that nobody means (RFC 3629 section 10 tells what becomes of bytes that are no
+UTF-8), and to whom we do not know `/..;/`, which some take for a way up. Pure. Knows no policy.
 """
 
 from __future__ import annotations
@@ -19,6 +20,14 @@ from tulle.gateway.envoy_values import AUTH, CONTRACT, LIMITS, NORMALISE, Json
 from tulle.gateway.policy import ManagedService
 
 _WAY_UP: Final = r"[^?]*/[.][.]?(;|%3[bB]).*"
+# By what Envoy does not decode: `.` encoded twice or at undue length, control characters, bytes that UTF-8 never has.
+_MEANT_BY_NOBODY: Final = (
+    r"(?i:[^?]*(?:"
+    r"/(?:[.]|%(?:25)+2e|%(?:25)*(?:c0|e0%(?:25)*80|f0%(?:25)*80%(?:25)*80)%(?:25)*ae){1,2}"
+    r"(?:[/;?]|%(?:25)+(?:2f|5c|3b)|$)"
+    r"|%(?:25)*(?:[01][0-9a-f]|7f|c[01]|f[5-9a-f]|e0%(?:25)*[89]|f0%(?:25)*8))"
+    r".*)"
+)
 
 
 def ways_up(service: ManagedService) -> list[Json]:
@@ -37,6 +46,9 @@ def with_likenesses(
     A path that is written as one of an equally narrow part is that part's, so those come first.
     """
     address = service.address.rstrip("/")
+    if any(part.operation.path for part in parts):
+        path = {"name": ":path", "string_match": {"safe_regex": {"regex": _MEANT_BY_NOBODY}}}
+        yield (), [_refused(service, "meant by nobody", [path])]
     for _, level in itertools.groupby(parts, lambda part: part.operation.narrowness):
         some = list(level)
         alike = [

@@ -16,6 +16,15 @@ GUARDED = """
 - {policy: ip-deny, addresses: [127.0.0.0/8], operations: [{path: '/a:b/do_it'}]}
 - {policy: public, limit: 10000/1s, operations: [{path: '/{what}/open'}, {path: /open}]}
 """
+# What may be meant: a percent sign, a dot or a blank in a name, letters of other languages, signs of four bytes.
+FINE = (
+    "/50%25",
+    "/x%2520y",
+    "/a.%20b/..c",
+    "/%C5%BF",
+    "/%E2%84%AA",
+    "/%e0%a0%80/%f0%90%8d%88?x=%00%252e/../",
+)
 
 
 def say(mesh: Mesh, path: str, api: str = "first", *, shows: bool = True) -> Reply:
@@ -77,10 +86,36 @@ def test_another_way_to_write_a_path_has_its_policies(guarded: Mesh, path: str) 
             "/open;x",
             "/x/open;y",
         ),
+        *(
+            "/%2561:b/do_it",
+            "/a:b%252fdo_it",
+            "/a:b/do_it%20",
+            "/a:b/do_it.",
+            "/a:b/do_it%3f",
+            "/a:b/do_it%23",
+        ),
     ],
 )
 def test_what_some_servers_take_for_a_path_with_policies_is_refused(guarded: Mesh, path: str) -> None:
     check_error(say(guarded, path), 400, "AmbiguousPath")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "/x/%252e%252e/a:b/do_it",
+            "/x/%252e./y",
+            "/%c0%ae%c0%ae/a:b/do_it",
+            "/x/%25C0%25AE/y",
+            "/x/.%252e",
+        ),
+        *("/x%0d%0a", "/x%09/y", "/x%7F", "/%2500", "/x/%c1%a1", "/%f8%80", "/%E0%9F%80", "/%F0%8F%80%80"),
+    ],
+)
+def test_where_operations_have_policies_what_nobody_means_is_refused(guarded: Mesh, path: str) -> None:
+    check_error(say(guarded, path), 400, "AmbiguousPath")
+    assert say(guarded, path, "second").status == 403  # it has no such policies: this is the missing contract
 
 
 @pytest.mark.parametrize(
@@ -99,7 +134,7 @@ def test_a_query_is_no_way_into_an_operation(guarded: Mesh) -> None:
 
 
 def test_other_paths_pass_as_they_are_written(guarded: Mesh) -> None:
-    for path in ("/x/y;z=1", "/a%3Ab", "/a:b/do_it2", "/x%40y/%C3%A9", "/a:b/do_it/x", "/x/y%3Bz"):
+    for path in ("/x/y;z=1", "/a%3Ab", "/a:b/do_it2", "/x%40y/%C3%A9", "/a:b/do_it/x", "/x/y%3Bz", *FINE):
         reply = say(guarded, path)
         assert (reply.status, reply.json()["target"]) == (200, f"{API}first{path}")
     assert say(guarded, "/A%3Ab/DO_IT", "second").status == 403  # no contract: it has no such policies
@@ -126,6 +161,6 @@ def test_nobody_else_takes_a_path_for_a_way_out_of_its_own(mesh: Mesh) -> None:
 def test_only_operations_have_likenesses() -> None:
     (service,) = (one for one in policy_of(GUARDED).services if one.name == "first")
     found = list(envoy_paths.with_likenesses(service, parts_of(service)))
-    assert [len(alike) for _, alike in found] == [1, 2, 0]
+    assert [len(alike) for _, alike in found] == [1, 1, 2, 0]
     assert [part for parts, _ in found for part in parts] == list(parts_of(service))
     assert envoy_paths.ways_up(service) == []

@@ -23,8 +23,13 @@ MOST_PARTS: Final = 100  # of one service; each is a few routes
 _LITERAL: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,=:@-]+")
 _BLANK: Final = re.compile(r"\{[A-Za-z0-9_.-]{1,60}\}")
 _ANY: Final = "[^/?]+"  # one part of a path; what comes after a question mark is none
-_PARAMETERS: Final = "(?:(?:;|%3b)[^/?]*)?"
-_NO_PART: Final = r"(?:/\.{0,2}(?:;|%3b)[^/?]*)*"  # parts that have parameters and nothing else
+# What some servers read in a path, however often it is encoded; for expressions that do not look at case.
+_SLASH: Final = "(?:/|%(?:25)+(?:2f|5c))"
+_PARAMETERS: Final = "(?:(?:;|%(?:25)*3b)[^/?]*)?"
+_LEFT_OUT: Final = "(?:[.]|%(?:25)*(?:20|2e))*"  # dots and blanks at the end of a part
+_CUT_OFF: Final = "(?:%(?:25)*(?:3f|23)[^?]*)?"  # a query or a fragment, to whoever decodes first
+_NO_PART: Final = r"(?:/\.{0,2}(?:;|%(?:25)*3b)[^/?]*)*"  # parts that have parameters and nothing else
+_FOLDED: Final[Mapping[str, str]] = {"s": "%c5%bf", "k": "%e2%84%aa"}  # letters that are these in lower case
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +111,15 @@ class Operation:
         return "".join(f"/{part}" for part in parts) + "/?"
 
     def likeness(self) -> str:
-        """An RE2 expression of what some servers take for the same path: by case, encoded letters, `;parameters`."""
-        parts = (_ANY if _BLANK.fullmatch(part) else _alike(part) + _PARAMETERS for part in self.segments)
-        return "(?i:" + "".join(f"{_NO_PART}/{part}" for part in parts) + _NO_PART + "/?)"
+        """An RE2 expression of what some servers take for the same path.
+
+        By case, by letters that are encoded, once or several times, by `;parameters`, by what they leave out.
+        """
+        parts = (
+            _ANY if _BLANK.fullmatch(part) else _alike(part) + _LEFT_OUT + _PARAMETERS
+            for part in self.segments
+        )
+        return "(?i:" + "".join(f"{_NO_PART}{_SLASH}{part}" for part in parts) + f"{_NO_PART}/?{_CUT_OFF})"
 
     def __str__(self) -> str:
         """As people say it."""
@@ -138,8 +149,18 @@ class Policy:
 
 
 def _alike(part: str) -> str:
-    """A part as it is written, or with any of its characters encoded."""
-    return "".join(one if one.isalnum() else f"(?:{re.escape(one)}|%{ord(one):02x})" for one in part)
+    """A part as it is written, or with any of its characters encoded; in either case."""
+    return "".join(map(_character, part.lower()))
+
+
+def _character(one: str) -> str:
+    code = f"{ord(one):02x}"
+    if not one.isalnum():
+        return f"(?:{re.escape(one)}|%(?:25)*{code})"
+    if one.isalpha():  # the code of the capital is another one
+        code = f"[{int(code[0]) - 2}{code[0]}]{code[1]}"
+    more = f"|{_FOLDED[one]}" if one in _FOLDED else ""
+    return f"(?:{one}|%(?:25)*{code}{more})"
 
 
 def split(policies: Sequence[Policy]) -> list[tuple[Operation, tuple[int, ...]]]:
