@@ -93,7 +93,15 @@ def ask(mesh: Mesh, path: str, method: str = "GET", **headers: str) -> Reply:
 
 def test_an_external_service_is_met_as_its_own_callers_meet_it(mesh: Mesh, outside: Service) -> None:
     mesh.gateway.publish(whole(api(external=external(outside.url("/base")))))
-    spoofed = {"x-tulle-client": "app-b", "x-tulle-anything": "1", "x-forwarded-for": "10.0.0.1"}
+    spoofed = {
+        "x-tulle-client": "app-b",
+        "x-tulle-anything": "1",
+        "x-forwarded-for": "10.0.0.1",
+        "x-real_ip": "10.0.0.1",
+        "x_tulle-client": "app-b",
+        "transfer_encoding": "chunked",
+        "content_length": "0",
+    }
     reply = ask(mesh, "/orders/v1/items/4711?a=b%2Fc", **spoofed, **{"x-own": "kept"})
     seen = reply.json()
     assert (reply.status, seen["target"]) == (200, "/base/items/4711?a=b%2Fc")
@@ -101,11 +109,30 @@ def test_an_external_service_is_met_as_its_own_callers_meet_it(mesh: Mesh, outsi
     assert seen["headers"]["x-own"] == "kept"
     told = {name for name in seen["headers"] if name.startswith(("x-tulle", "x-envoy", "x-forwarded"))}
     assert not told | ({"authorization", "client_id", "client_secret"} & seen["headers"].keys())
+    assert not [name for name in seen["headers"] if "_" in name]
     # the words of workers and of the gateway itself are not for it to say
     assert not [name for name in reply.headers if name.startswith(("x-tulle", "x-envoy"))]
     line = mesh_line(mesh, "/orders/v1/items/4711")  # as the caller wrote it
     assert (line["service"], line["client_of_external"]) == ("orders", "app-a")
     assert (line["generation"], line["error"], line["version"]) == (None, None, "v1")
+
+
+OVERRIDES = {"x-http-method-override": "DELETE", "x-original-url": "/admin", "x-rewrite-url": "/admin"}
+
+
+def test_nobody_is_told_to_do_another_operation_than_the_one_that_was_asked_for(
+    mesh: Mesh, outside: Service
+) -> None:
+    some = tuple(one.policy for one in parse_policies("- {policy: compression, operations: [{path: /x}]}"))
+    to = external(outside.url())
+    for where in (
+        api(external=to, policies=some),
+        api(external=to, only_declared=True, operations=OPERATIONS),
+    ):
+        mesh.gateway.publish(whole(where))
+        assert not OVERRIDES.keys() & ask(mesh, "/orders/v1/items", **OVERRIDES).json()["headers"].keys()
+    mesh.gateway.publish(whole(api(external=to)))  # where that leads around nothing, it is as it was sent
+    assert OVERRIDES.items() <= ask(mesh, "/orders/v1/items", **OVERRIDES).json()["headers"].items()
 
 
 @pytest.mark.parametrize(

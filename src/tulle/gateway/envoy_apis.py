@@ -50,9 +50,23 @@ _OURS: Final = (
     "x-forwarded-for",
     "x-envoy-internal",
     "x-envoy-external-address",
+    "x-real_ip",
+    "x-request_id",
+    "transfer_encoding",
+    "content_length",
     "proxy-connection",
     "dispatch-key",
     "forced-generation",
+)
+# By these some frameworks take a request for one of another method or path than the one whose policies were asked.
+_OVERRIDES: Final = (
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-method",
+    "x-original-url",
+    "x-original-uri",
+    "x-rewrite-url",
 )
 # What a route says of filters that matter only where it leads somewhere.
 _LEADING: Final = frozenset({BODY, READER_SET, REMEMBER})
@@ -98,8 +112,9 @@ def external_routes(service: ManagedService, usual: Json, said: Mapping[str, Any
     front = service.front
     assert front is not None
     assert front.external is not None
+    has_parts = front.only_declared or any(policy.operations for policy in service.policies)
     ours = {
-        "request_headers_to_remove": list(_OURS),
+        "request_headers_to_remove": [*_OURS, *(_OVERRIDES if has_parts else ())],
         "typed_per_filter_config": {REMEMBER: enabled()},
     }
     leading = {**merged(usual, ours), "route": merged(_action(service, front, front.external), said)}

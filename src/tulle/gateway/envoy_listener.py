@@ -59,7 +59,8 @@ from tulle.gateway.trust.services_door import identity_filter, services_listener
 
 # Basic whose text ends in none of `6`, `+`, `o=`, `4=`, `Og==` and `fg==`
 PLAIN_BASIC: Final = "Basic .*([^6+=]|[^o4=]=|([^g]|[^Of]g)==)"
-_FORGEABLE_PREFIXES: Final = ("x-tulle-", "x_tulle_", "x-envoy-", "x-dg-")
+# Many servers read `_` in a name as `-`, so nothing of a caller's begins with `x_` or goes on with `_` here.
+_FORGEABLE_PREFIXES: Final = ("x-tulle", "x_", "x-envoy", "x-dg-")
 _FORGEABLE: Final = ("x-request-id", "forwarded", "x-real-ip")
 
 

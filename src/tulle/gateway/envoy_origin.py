@@ -16,9 +16,9 @@ from tulle.gateway.envoy_values import Json, typed
 
 HEADER: Final = "x-forwarded-for"
 _TOLD: Final = "x-envoy-external-address"
-_PREFIX: Final = "x-forwarded-"
+_PREFIX: Final = "x-forwarded"
 # Every header that begins so, but for the one; these expressions cannot look ahead.
-_ALL_BUT_IT: Final = "x-forwarded-(|f|fo|[^f].*|f[^o].*|fo[^r].*|for.+)"
+_ALL_BUT_IT: Final = "x-forwarded(|[^-].*|-(|f|fo|[^f].*|f[^o].*|fo[^r].*|for.+))"
 
 
 def detection(proxies: Sequence[str]) -> Json:

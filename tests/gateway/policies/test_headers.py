@@ -42,6 +42,21 @@ def test_headers_are_taken_away_in_the_order_of_the_list(put: Put) -> None:
 
 
 @pytest.mark.system
+def test_no_other_spelling_stands_beside_what_is_set_or_taken_away(put: Put) -> None:
+    """Many servers make one variable of `x-team` and `x_team`."""
+    sent = {"risk_team": "mine", "Risk-Team": "mine", "a-b_c": "mine", "a_b-c": "mine", "ab_c": "kept"}
+    gone = {"my_debug": "1", "my_debug_2": "1", "my-debug_3": "1", "mydebug_4": "kept", "client-name": "kept"}
+    seen = put("""
+- {policy: header-injection, request: {risk-team: ours, a-b-c: ours}}
+- {policy: header-removal, request: ['my-debug*']}
+""").ask(f"{API}first/x", {**sent, **gone, **as_client("app-a")})
+    own = {"risk-team": "ours", "a-b-c": "ours", "ab_c": "kept", "mydebug_4": "kept", "client-name": "kept"}
+    names = {"risk", "a-b", "a_b", "ab_", "my-", "my_", "myd"}
+    found = seen.json()["headers"].items()
+    assert {k: v for k, v in found if k.startswith(tuple(names)) or k == "client-name"} == own
+
+
+@pytest.mark.system
 def test_what_could_be_said_once_is_in_force_where_it_is_recorded(put: Put) -> None:
     taken = {"policy": "header-removal", "response": ["server", "content-type", "date*"]}
     own = Policy("header-injection", {"response": {"date": "now", "x-own": "a"}})

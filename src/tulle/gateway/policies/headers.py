@@ -2,6 +2,9 @@
 
 A value may hold what is known of the request: `${client}`, `${address}`, `${request_id}`, `${service}`. Headers by
 which the gateway itself speaks to workers, and those that say where a message ends, are not for a policy to change.
+
+Many servers read `_` in a name as `-` (RFC 3875 section 4.1.18 makes one variable of both): of requests a caller's name
+of the other spelling goes with the one that a policy sets or takes away.
 """
 
 from __future__ import annotations
@@ -134,6 +137,17 @@ def _removed(names: Iterable[str]) -> list[Json]:
     ]
 
 
+def _misspelt(names: Iterable[str]) -> list[Json]:
+    """Takes away what a server may read as one of these."""
+    found: list[Json] = []
+    for name in names:
+        parts = [re.escape(part) for part in re.split("[-_]", name.removesuffix("*"))]
+        if len(parts) > 1:
+            regex = "[-_]".join(parts) + (".*" if name.endswith("*") else "")
+            found.append({"remove_on_match": {"key_matcher": {"safe_regex": {"regex": regex}}}})
+    return found
+
+
 def mutation(name: str, *, request: list[Json], response: list[Json]) -> Json:
     """The filter that changes headers."""
     mutations: Json = {"request_mutations": request, "response_mutations": response}
@@ -146,13 +160,15 @@ def mutation(name: str, *, request: list[Json], response: list[Json]) -> Json:
 
 def _inject(injection: Injection, spot: Spot) -> Parts:
     name = spot.name_of("header-injection")
-    made = mutation(name, request=_set(injection.request), response=_set(injection.response))
+    request = [*_misspelt(injection.request), *_set(injection.request)]
+    made = mutation(name, request=request, response=_set(injection.response))
     return Parts(filters=[made])
 
 
 def _remove(removal: Removal, spot: Spot) -> Parts:
     name = spot.name_of("header-removal")
-    made = mutation(name, request=_removed(removal.request), response=_removed(removal.response))
+    request = [*_misspelt(removal.request), *_removed(removal.request)]
+    made = mutation(name, request=request, response=_removed(removal.response))
     return Parts(filters=[made])
 
 
