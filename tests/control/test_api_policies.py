@@ -50,6 +50,20 @@ def by_hand(bazaar: Bazaar) -> set[tuple[str, str]]:
     return set(records.find(bazaar.workspace.database, "orders").policies)
 
 
+def test_what_they_name_that_is_not_there_is_told(bazaar: Bazaar) -> None:
+    refused = bazaar.call("PUT", V1, {"policies": [{"policy": "quota", "tiers": {"nosuch": "5/1d"}}]})
+    assert refused.status_code == 422
+    (problem,) = refused.json()["error"]["problems"]
+    assert problem["message"] == "there is no tier 'nosuch'"
+    assert problem["hint"].startswith("known: ")
+    wanted = [{"policy": "basic-auth", "groups": ["nosuch"]}]
+    set_ = bazaar.call("PUT", V1, {"policies": wanted}).json()
+    assert [one.split("(")[0].rpartition(": ")[2] for one in set_["warnings"]] == [
+        "there is no group 'nosuch' "
+    ]
+    assert bazaar.call("GET", V1).json()["warnings"] == []
+
+
 def test_they_are_as_the_file_says_or_as_somebody_set_them(bazaar: Bazaar) -> None:
     told = tulle(bazaar, "policies", "orders", "v3")
     assert "orders v3 in prod, as its file says" in told

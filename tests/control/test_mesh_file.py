@@ -105,6 +105,18 @@ def run(started: Run) -> Run:
     return started
 
 
+def test_what_a_set_names_that_is_not_there_is_told(run: Run) -> None:
+    one = "policies:\n  all: {policies: [%s]}\n"
+    (problem,) = run.refused(one % "{policy: quota, tiers: {nosuch: 5/1d}}")
+    assert problem.startswith("mesh.yaml:")
+    assert "there is no tier 'nosuch' (known: standard)" in problem
+    found = run.take_up(one % "{policy: basic-auth, groups: [nosuch]}")
+    assert found["taken_up"]
+    assert [told.split(" (")[0].partition(": ")[2] for told in found["warnings"]] == [
+        "there is no group 'nosuch'"
+    ]
+
+
 def test_a_set_is_in_force_as_a_version_that_says_who_and_what(run: Run) -> None:
     seen: list[object] = []
     run.workspace.followers.append(seen.append)

@@ -12,7 +12,8 @@ from tests.control.logged import LoggedMesh
 
 from tulle.control import release, service_file
 from tulle.control.check_mesh import check_mesh
-from tulle.control.policy_problems import demand_reached, policy_problems
+from tulle.control.policy_names import PolicyNames
+from tulle.control.policy_problems import demand_reached, policies_judged
 from tulle.control.workspace import Workspace
 from tulle.deploy.generations import managed
 from tulle.errors import Invalid, TulleError
@@ -35,7 +36,7 @@ policies:
   - policy: ip-allow
     addresses: [10.0.0.0/8]
     environments: [prod]
-  - {policy: rate-limit, limits: 5/1s, operations: [{method: POST, path: /score/predict}]}
+  - {policy: rate-limit, limits: 5/1s, operations: [{method: POST, path: /buys/predict}]}
 """
 
 
@@ -68,6 +69,47 @@ def test_environments_that_are_not_there_are_told(logged: LoggedMesh) -> None:
     assert "there is no environment 'nowhere'" in problem.message
 
 
+NAMING = """
+tiers: [{name: gold, limits: [5/1s]}]
+policies:
+  - {policy: basic-auth, groups: [Nobody]}
+  - {policy: quota, tiers: {gold: 5/1d, standard: 3/1d, silver: 1/1d}}
+  - {policy: body-limit, max_bytes: 9, operations: [{path: /buys/predict}, {path: /by/predict}]}
+"""
+
+
+def test_names_that_are_not_there_are_told_with_their_line(logged: LoggedMesh) -> None:
+    file = add(logged, NAMING)
+    before = len(file.read_text().removesuffix(NAMING).splitlines())
+    found = check_mesh(logged.workspace)
+    assert [(one.place.line - before if one.place else 0, one.message) for one in found.problems] == [
+        (6, "service 'scores' has no operation '/by/predict', so this is for no request that it answers"),
+        (5, "there is no tier 'silver'"),
+    ]
+    assert [one.hint for one in found.problems] == [
+        "did you mean '/buys/predict'?",
+        "known: gold, standard",
+    ]
+    (doubt,) = found.warnings
+    assert (doubt.place.line - before if doubt.place else 0, doubt.message) == (
+        4,
+        "there is no group 'Nobody'",
+    )
+    with pytest.raises(Invalid) as told:
+        release.build_package(logged.workspace, "scores")
+    assert told.value.problems == found.problems
+
+
+def test_a_set_of_the_mesh_may_name_tiers_of_any_service(logged: LoggedMesh) -> None:
+    workspace = with_mesh_policies(
+        logged, "policies:\n  all: {policies: [{policy: quota, tiers: {gold: 5/1d, glod: 5/1d}}]}\n"
+    )
+    add(logged, NAMING.partition("policies:")[0])
+    (problem,) = check_mesh(workspace).problems
+    assert str(problem).endswith("there is no tier 'glod' (did you mean 'gold'?)")
+    assert str(problem).startswith("mesh.yaml:")
+
+
 def test_a_file_with_bad_policies_is_neither_saved_nor_packaged(logged: LoggedMesh) -> None:
     known = service_file.read(logged.workspace, "scores")
     with pytest.raises(Invalid) as told:
@@ -77,9 +119,8 @@ def test_a_file_with_bad_policies_is_neither_saved_nor_packaged(logged: LoggedMe
     with pytest.raises(Invalid) as told:
         release.build_package(logged.workspace, "scores")
     assert "nonsense" in str(told.value.problems[0])
-    assert policy_problems(
-        logged.workspace.settings, release.declared_service(logged.workspace, "scores").service
-    )
+    declared = release.declared_service(logged.workspace, "scores").service
+    assert policies_judged(PolicyNames(logged.workspace), declared).problems
 
 
 def test_a_package_brings_its_policies_along(logged: LoggedMesh) -> None:
@@ -89,7 +130,7 @@ def test_a_package_brings_its_policies_along(logged: LoggedMesh) -> None:
     package, is_new = release.build_package(workspace, "scores")
     assert is_new
     assert package.version != before.version
-    limit = Policy("rate-limit", {"limits": "5/1s"}, (Operation("POST", "/score/predict"),))
+    limit = Policy("rate-limit", {"limits": "5/1s"}, (Operation("POST", "/buys/predict"),))
     allow = Policy("ip-allow", {"addresses": ["10.0.0.0/8"]})
     needs = Needs(policies=package.manifest.policies)
     for environment, expected in (("", (allow, limit)), ("dev", (limit,))):

@@ -17,6 +17,7 @@ from tulle.control import service_policies
 from tulle.control.apply import apply_plan, retire
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid
+from tulle.gateway.applications import register
 from tulle.gateway.policies.kind import known_kinds
 from tulle.gateway.service_policies import said_at_deployment
 
@@ -81,6 +82,64 @@ def test_what_is_wrong_is_told_with_its_place(mesh: Mesh, applied: Workspace, tm
         assert said in caught.value.problems[0].message
     told = tulle(mesh, "service", "policies", "sole", fails=True)
     assert "no applied product has a service 'sole'" in told
+
+
+def test_what_it_names_that_is_not_there_is_told(mesh: Mesh, applied: Workspace) -> None:
+    till = register(applied.database, "till").client_id
+    for text, place, said, hint in (
+        ("[{policy: quota, tiers: {gold: 5/1d}}]", "1:32", "there is no tier 'gold'", "known: standard"),
+        (
+            "[{policy: quota, tiers: {standart: 5/1d}}]",
+            "1:36",
+            "there is no tier 'standart'",
+            "did you mean 'standard'?",
+        ),
+        (
+            "[{policy: redaction, fields: [{path: $.a, except: {tiers: [vip]}}]}]",
+            "1:60",
+            "there is no tier 'vip'",
+            "known: standard",
+        ),
+        (
+            "[{policy: redaction, fields: [{path: $.a, except: {clients: [till]}}]}]",
+            "1:62",
+            f"'till' is the name of an application, whose id is '{till}'",
+            f"write '{till}'",
+        ),
+        (
+            "[{policy: body-limit, max_bytes: 5, operations: [{path: /by-id/lookp}]}]",
+            "1:50",
+            "service 'sold' has no operation '/by-id/lookp', so this is for no request that it answers",
+            "did you mean '/by-id/lookup'?",
+        ),
+        (
+            "[{policy: body-limit, max_bytes: 5, operations: [{method: GET, path: /by-id/lookup}]}]",
+            "1:50",
+            "service 'sold' has no operation 'GET /by-id/lookup', so this is for no request that it answers",
+            "did you mean 'POST /by-id/lookup'?",
+        ),
+    ):
+        with pytest.raises(Invalid) as caught:
+            service_policies.set_policies(applied, "sold", text)
+        (problem,) = caught.value.problems
+        assert (str(problem.place), problem.message, problem.hint) == (f"policies:{place}", said, hint)
+    assert said_at_deployment(applied.database) == {}
+    fine = "[{policy: quota, tiers: {standard: 5/1d}, operations: [{path: '/{any}/lookup'}, {method: GET}]}]"
+    assert service_policies.set_policies(applied, "sold", fine).warnings == ()
+
+
+def test_what_may_be_made_later_is_told_and_set(mesh: Mesh, applied: Workspace) -> None:
+    seen_by = f"[tull, token:till, user:ann, {register(applied.database, 'till').client_id}]"
+    fields = f"[{{path: $.a, except: {{clients: {seen_by}}}}}]"
+    wanted = f"[{{policy: basic-auth, groups: [Developrs]}}, {{policy: redaction, fields: {fields}}}]"
+    told = tulle(mesh, "service", "policies", "sold", "--set", "-", typed=wanted)
+    assert "there is no group 'Developrs' (did you mean 'Developers'?)" in told
+    assert "no application and no key has the id 'tull' (did you mean 'till" in told
+    assert "there is no user 'ann' (`tulle user create ann` makes one)" in told
+    found = service_policies.policies(applied, "sold")
+    assert [one.policy.kind for one in found.written] == ["basic-auth", "redaction"]
+    answer = service_policies.set_policies(applied, "sold", wanted)
+    assert len(service_policies.in_force_as_plain(applied.settings, answer)["warnings"]) == 3
 
 
 def test_those_of_the_mesh_are_shown_with_it(applied: Workspace) -> None:

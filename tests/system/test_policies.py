@@ -23,7 +23,7 @@ policies:
     response: {x-said-by: package}
   - policy: rate-limit
     limits: 1/1h
-    operations: [{method: GET, path: '/order/{rest}'}]
+    operations: [{method: GET, path: /openapi.json}]
   - policy: ip-deny
     addresses: [127.0.0.0/8]
     environments: [dev]
@@ -84,7 +84,7 @@ def test_policies_go_with_the_package_and_the_deployment_may_say_others(mesh: Me
     assert reply.status_code == 200, reply.text
     assert (reply.headers["x-said-by"], reply.headers["x-mesh"]) == ("package", "acme")
     assert reply.headers["access-control-allow-origin"] == PAGE
-    url = f"http://127.0.0.1:{mesh.gateway}/public/api/v1/order-book/order/anything"
+    url = f"http://127.0.0.1:{mesh.gateway}/public/api/v1/order-book/openapi.json"
     own = mesh.credentials("shop")
     assert [httpx.get(url, headers=own).status_code == 429 for _ in range(2)] == [False, True]
 

@@ -244,6 +244,8 @@ def _mesh_file(found: dict[str, Any]) -> None:
 
 
 def _at_next_start(found: dict[str, Any]) -> None:
+    for told in found["warnings"]:
+        click.echo(f"  {mark('warn')} {told}")
     if names := found["at_next_start"]:
         click.echo(
             f"  {mark('warn')} mesh.yaml: {', '.join(names)} changed, read at the next start of the mesh"

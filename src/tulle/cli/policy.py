@@ -109,6 +109,8 @@ def tell_policies(found: dict[str, Any], of: str) -> None:
         click.echo(f"  with those of the mesh ({', '.join(found['sets'])}), in this order:")
         for one in found["joined"]:
             click.echo(f"      {_sentence(one)}")
+    for told in found["warnings"]:
+        click.echo(f"  {mark('warn')} {told}")
     if found["fault"]:
         click.echo(f"  {mark('warn')} {found['fault']}")
 

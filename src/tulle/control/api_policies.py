@@ -7,25 +7,27 @@ set by hand holds over `apply` and restarts until it is taken back, as a binding
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tulle.catalog.way_words import in_words
 from tulle.config import Settings
 from tulle.control import apis
+from tulle.control.policy_names import PolicyNames
 from tulle.control.policy_problems import demanded_list
 from tulle.control.set_problems import SetProblems
 from tulle.control.workspace import Workspace
-from tulle.errors import NotFound, TulleError
+from tulle.errors import NotFound, Problem, TulleError
 from tulle.gateway.apis import own_policies, records
 from tulle.gateway.apis.instance import Instance, instances
-from tulle.gateway.apis.misplaced import Misplaced, at_workers, undeclared
+from tulle.gateway.apis.misplaced import at_workers, undeclared
 from tulle.gateway.faults import fault_of
 from tulle.gateway.in_force import of_instance, target_of
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.listed import Written
 from tulle.gateway.policies.opening import ways_in
 from tulle.gateway.policies.showing import entry_shown, policy_shown
+from tulle.gateway.policies.unmet import Misplaced
 from tulle.serving import generation
 from tulle.spec.environment import places
 
@@ -36,6 +38,7 @@ class ApiPolicies:
 
     instance: Instance
     joined: tuple[tuple[Policy, str], ...]
+    warnings: tuple[Problem, ...] = ()  # what is most likely not meant in the list that was said just now
 
     @property
     def sets(self) -> tuple[str, ...]:
@@ -65,21 +68,26 @@ def set_policies(
     """
     _demand_declared(workspace, name)
     found = apis.instance(workspace, name, version, environment)
-    wanted = None
+    wanted: list[dict[str, Any]] | None = None
+    warnings: tuple[Problem, ...] = ()
     if text is not None:
-        wanted = demanded_list(workspace.settings, text, lambda written: _unfit(found, written))
+        said = demanded_list(workspace.settings, text, lambda written: _unfit(workspace, found, written))
+        wanted, warnings = said.policies, said.warnings
         target = target_of(workspace.database, found)
         SetProblems(workspace.settings).demand(target, wanted, f"API '{name}' {version}")
     place = found.environment
     own_policies.set_policies(workspace.database, name, version, place, wanted, actor=actor)
-    return policies(workspace, name, version, environment)
+    return replace(policies(workspace, name, version, environment), warnings=warnings)
 
 
-def _unfit(found: Instance, written: Sequence[Written]) -> Iterator[Misplaced]:
+def _unfit(workspace: Workspace, found: Instance, written: Sequence[Written]) -> Iterator[Misplaced]:
     """What could not hold at an instance as it is answered now."""
     if found.target.service:
         yield from at_workers(found.target.service, written)
     yield from undeclared(found.version, written)
+    names = PolicyNames(workspace)
+    tiers = names.tiers_of(found.api.declared.offer) | names.tiers_recorded(found.api.name)
+    yield from names.unknown(written, tiers)
 
 
 def with_kinds(workspace: Workspace, api: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,6 +161,7 @@ def as_plain(settings: Settings, found: ApiPolicies, *, with_settings: bool = Tr
         "sets": list(found.sets),
         "joined": joined,
         "fault": fault.sentence if fault is not None else None,
+        "warnings": [str(problem) for problem in found.warnings],
     }
 
 

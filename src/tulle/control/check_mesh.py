@@ -8,11 +8,12 @@ from functools import partial
 
 from tulle.control.api_connections import connection_problems
 from tulle.control.application_people import contact_problems
-from tulle.control.declared_apis import api_problems, uncertified_hosts
+from tulle.control.declared_apis import api_problems, offers_of, uncertified_hosts
 from tulle.control.gather import places_of
 from tulle.control.identities import use_problems
 from tulle.control.notice import ends_too_soon
-from tulle.control.policy_problems import mesh_policy_problems, policy_problems
+from tulle.control.policy_names import PolicyNames
+from tulle.control.policy_problems import Judged, judged_api, mesh_policies_judged, policies_judged
 from tulle.control.set_problems import SetProblems
 from tulle.control.shown_features import hidden_features
 from tulle.control.watches import watch_problems
@@ -73,15 +74,17 @@ def check_mesh(
             problems += misfits(services[product.name], _Known(spec, code).columns_of)
             problems += hidden_features(services[product.name], product.name, documents.get)
             for service in services[product.name]:
-                problems += policy_problems(workspace.settings, service)
                 problems += sets.of_service(service, product)
-    problems += mesh_policy_problems(workspace.settings)
     problems += contact_problems(workspace.settings)
     problems += watch_problems(workspace.settings)
     problems += _used(spec, services)
     apis: list[Loaded] = []
+    names = PolicyNames(workspace)
     further = partial(_of_api, workspace, sets, documents, apis)
     problems += api_problems(workspace, spec, {product.name for product in looked_at}, services, further)
+    for judged in _policies(names, services, apis):
+        problems += judged.problems
+        warnings += judged.warnings
     warnings += uncertified_hosts(workspace.settings, apis)
     problems += ends_too_soon(workspace, looked_at)
     problems += collisions(spec.products, services=places_of(services))
@@ -112,6 +115,19 @@ def _of_api(
     seen.append(loaded)
     yield from connection_problems(workspace.settings, workspace.database, loaded)
     yield from sets.of_api(loaded, documents[loaded.api.product])
+
+
+def _policies(
+    names: PolicyNames, services: Mapping[str, Sequence[Service]], apis: Sequence[Loaded]
+) -> Iterator[Judged]:
+    """Of the policies of services, APIs and the mesh; tiers may be of any of them that is looked at."""
+    found = [service for of_product in services.values() for service in of_product]
+    offered = offers_of(found, apis)
+    for service in found:
+        yield policies_judged(names, service, names.tiers_of(offered[service.name]))
+    for loaded in apis:
+        yield judged_api(names, loaded, names.tiers_of(offered[loaded.api.name]))
+    yield mesh_policies_judged(names, {tier.name for one in offered.values() for tier in one.tiers})
 
 
 def _problems(exc: TulleError) -> tuple[Problem, ...]:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tulle.config import Settings
 from tulle.control import offers
 from tulle.control.application_people import contact_problems
-from tulle.control.policy_problems import mesh_policy_problems
+from tulle.control.policy_names import PolicyNames
+from tulle.control.policy_problems import Judged, mesh_policies_judged
 from tulle.control.switchboard import Switchboard
 from tulle.control.watches import watch_problems
 from tulle.control.workspace import Workspace
@@ -43,6 +44,7 @@ class Waiting:
     changes: tuple[SettingChange, ...]
     next_start: tuple[str, ...]
     settings: Settings
+    warnings: tuple[Problem, ...] = ()  # what is most likely not meant
 
 
 def waiting(workspace: Workspace) -> Waiting:
@@ -50,8 +52,9 @@ def waiting(workspace: Workspace) -> Waiting:
     now = workspace.settings
     wanted = load_settings(now.folder)
     found = Waiting(changes(now, wanted), at_next_start(now, wanted), taken_up(now, wanted))
-    refuse(MESH_FILE, _problems(workspace, found, wanted))
-    return found
+    judged = _judged(workspace, found, wanted)
+    refuse(MESH_FILE, judged.problems)
+    return replace(found, warnings=judged.warnings)
 
 
 def view(workspace: Workspace) -> dict[str, Any]:
@@ -60,7 +63,7 @@ def view(workspace: Workspace) -> dict[str, Any]:
         found = waiting(workspace)
     except TulleError as exc:
         told = [str(problem) for problem in exc.problems] or [exc.message]
-        return {"changes": [], "at_next_start": [], "problems": told}
+        return {"changes": [], "at_next_start": [], "warnings": [], "problems": told}
     return {**_as_plain(found), "problems": []}
 
 
@@ -117,6 +120,7 @@ def _as_plain(found: Waiting) -> dict[str, Any]:
             for one in found.changes
         ],
         "at_next_start": list(found.next_start),
+        "warnings": [str(problem) for problem in found.warnings],
     }
 
 
@@ -126,19 +130,20 @@ def _refused(problems: Mapping[str, str]) -> Iterator[Problem]:
         yield Problem(told, None, "what is in force stays; mend mesh.yaml or the service, and try again")
 
 
-def _problems(workspace: Workspace, found: Waiting, wanted: Settings) -> Sequence[Problem]:
+def _judged(workspace: Workspace, found: Waiting, wanted: Settings) -> Judged:
     document = load_document(wanted.folder / MESH_FILE, name=MESH_FILE)
     problems = mesh_tier_problems(document)
     if problems:  # the mesh's tiers cannot be looked at
-        return problems
+        return Judged(tuple(problems))
     new = found.settings
-    problems += mesh_policy_problems(new)
+    judged = mesh_policies_judged(PolicyNames(workspace, new))
+    problems += judged.problems
     problems += contact_problems(new)
     problems += watch_problems(new)
     problems += offers.mesh_tiers_taken_out(workspace, new, document)
     problems += _channels_taken_out(workspace, new, document)
     coming = set(wanted.environments) - set(new.environments)
-    return [_with_hint(problem, coming) for problem in problems]
+    return Judged(tuple(_with_hint(problem, coming) for problem in problems), judged.warnings)
 
 
 def _with_hint(problem: Problem, coming: set[str]) -> Problem:

@@ -6,20 +6,24 @@ nothing of what is in force.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tulle.config import Settings
 from tulle.control.declared_apis import demand_reachable
+from tulle.control.policy_names import PolicyNames, unmet_of_service
+from tulle.control.workspace import Workspace
 from tulle.errors import Invalid, Problem, TulleError, did_you_mean
-from tulle.gateway.apis.misplaced import Misplaced
+from tulle.gateway.apis.load import Loaded
 from tulle.gateway.front import Upstream
 from tulle.gateway.policies.automated import wrongly_left_out
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.kind import known_kinds
-from tulle.gateway.policies.listed import Written, read_policies
+from tulle.gateway.policies.listed import Written, read_policies, written_of
 from tulle.gateway.policies.showing import has_hidden
+from tulle.gateway.policies.unmet import Misplaced
 from tulle.serving.service import Service
 from tulle.spec.document import Document, refuse
 from tulle.spec.document import Path as Steps
@@ -27,28 +31,72 @@ from tulle.spec.load import load_document
 from tulle.spec.mesh import MESH_FILE
 
 
-def policy_problems(settings: Settings, service: Service) -> list[Problem]:
-    """What is wrong with the policies in the file of a service that was read, each with its place."""
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What is wrong with a list of policies, and what is most likely not meant."""
+
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Demanded:
+    """A list that somebody says, in the form that is kept, and what is most likely not meant in it."""
+
+    policies: list[dict[str, Any]]
+    warnings: tuple[Problem, ...] = ()
+
+
+def policies_judged(
+    names: PolicyNames, service: Service, tiers: Collection[str] | None = None, *, file: Path | None = None
+) -> Judged:
+    """Of the policies of a service that was read, in its own file or in another one that has the same text.
+
+    `tiers` are those that its callers may be under; without it those that it says, and those that are applied.
+    """
     if not service.policies:
-        return []
-    return problems_in(settings, service.file, service.place.file if service.place else "")
-
-
-def problems_in(settings: Settings, file: Path, name: str) -> list[Problem]:
-    """What is wrong with the policies of a services file, which errors call `name`."""
-    document = load_document(file, name=name)
+        return Judged()
+    settings = names.settings
+    document = load_document(file or service.file, name=service.place.file if service.place else "")
     if document.at(("policies",)) is None:
-        return []
+        return Judged()
     found, problems = read_policies(document, ("policies",))
-    return problems or list_problems(settings, document, ("policies",), found)
+    if problems or (problems := list_problems(settings, document, ("policies",), found)):
+        return Judged(tuple(problems))
+    if tiers is None:
+        tiers = names.tiers_of(service.offer) | names.tiers_recorded(service.name)
+    unfit = [*unmet_of_service(service, found), *names.unknown(found, tiers)]
+    return _judged(document, ("policies",), unfit)
+
+
+def judged_api(names: PolicyNames, loaded: Loaded, tiers: Collection[str]) -> Judged:
+    """Of the policies of an API's versions, which were read, as far as they name what is not there."""
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    for number, version in enumerate(loaded.api.versions):
+        unfit = names.unknown(written_of(version.policies), tiers)
+        judged = _judged(loaded.source, ("versions", number, "policies"), unfit)
+        problems += judged.problems
+        warnings += judged.warnings
+    return Judged(tuple(problems), tuple(warnings))
+
+
+def _judged(document: Document, path: Steps, unfit: Iterable[Misplaced]) -> Judged:
+    told = [
+        (one.is_doubtful, document.problem(one.message, (*path, *one.steps), hint=one.hint)) for one in unfit
+    ]
+    return Judged(
+        tuple(one for is_doubtful, one in told if not is_doubtful),
+        tuple(one for is_doubtful, one in told if is_doubtful),
+    )
 
 
 def demanded_list(
     settings: Settings,
     text: str,
     unfit: Callable[[Sequence[Written]], Iterable[Misplaced]] = lambda _: (),
-) -> list[dict[str, Any]]:
-    """The list that somebody says in a text, YAML or JSON, in the form that is kept. Invalid with every problem.
+) -> Demanded:
+    """The list that somebody says in a text, YAML or JSON. Invalid with every problem.
 
     A value that was taken from what is shown would put `****` in force, so it is refused as well. `unfit` tells what
     could not hold where it is said.
@@ -64,11 +112,12 @@ def demanded_list(
         for number, one in enumerate(found)
         if has_hidden(one.policy.settings)
     ]
+    judged = Judged()
     if not problems:
-        problems = [document.problem(one.message, one.steps, hint=one.hint) for one in unfit(found)]
-        problems += list_problems(settings, document, (), found)
+        judged = _judged(document, (), unfit(found))
+        problems = [*judged.problems, *list_problems(settings, document, (), found)]
     refuse("policies", problems)
-    return [written.as_plain() for written in found]
+    return Demanded([written.as_plain() for written in found], judged.warnings)
 
 
 def list_problems(
@@ -118,30 +167,35 @@ def unknown_environments(
     ]
 
 
-def mesh_policy_problems(settings: Settings) -> list[Problem]:
-    """What is wrong with the sets of policies in mesh.yaml, each with its place."""
+def mesh_policies_judged(names: PolicyNames, tiers: Collection[str] = ()) -> Judged:
+    """Of the sets of policies in mesh.yaml, each with its place; `tiers` are some more that there are."""
+    settings = names.settings
     if not settings.policies:
-        return []
+        return Judged()
     document = load_document(settings.folder / MESH_FILE, name=MESH_FILE)
     problems: list[Problem] = []
+    warnings: list[Problem] = []
     for name, one in settings.policies.items():
         path = ("policies", name, "policies")
         found, wrong = read_policies(document, path)
         problems += wrong or unknown_environments(settings, document, path, found)
         problems += unreachable(settings, document, path, found)
+        judged = _judged(document, path, names.unknown(found, names.tiers.union(tiers)))
+        problems += judged.problems
+        warnings += judged.warnings
         for position, environment in enumerate(one.environments):
             if environment not in settings.environments:
                 message = f"there is no environment '{environment}'"
                 hint = did_you_mean(environment, settings.environments)
                 place = ("policies", name, "environments", position)
                 problems.append(document.problem(message, place, hint=hint))
-    return problems
+    return Judged(tuple(problems), tuple(warnings))
 
 
-def demand_sound(settings: Settings, service: Service) -> None:
+def demand_sound(workspace: Workspace, service: Service) -> None:
     """Invalid, with every problem, for a service whose policies the gateway would refuse."""
     try:
-        problems = policy_problems(settings, service)
+        problems = policies_judged(PolicyNames(workspace), service).problems
     except Invalid as exc:  # the file is another one by now
-        problems = list(exc.problems)
+        problems = exc.problems
     refuse(service.file.name, problems)

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tulle.control.policy_problems import problems_in
+from tulle.control.policy_names import PolicyNames
+from tulle.control.policy_problems import policies_judged
 from tulle.control.release import declared_in
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, Place, Problem
@@ -68,7 +69,7 @@ def save(workspace: Workspace, name: str, text: str, *, before: str, actor: str 
     data = _encoded(text, file)
     with _beside(file, known, data) as scratch:
         service = load_service(scratch, name=known.path)  # beside its other files, which are read with it
-        refuse(known.path, problems_in(workspace.settings, scratch, known.path))
+        refuse(known.path, policies_judged(PolicyNames(workspace), service, file=scratch).problems)
         if service.name != name:
             wrong = Problem(
                 f"the service is called '{service.name}' here, and '{name}' so far",

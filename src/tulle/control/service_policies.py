@@ -5,17 +5,19 @@ For services that exist; the gateway follows with the next settling, which is at
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tulle.config import Settings
 from tulle.control import deployment
+from tulle.control.policy_names import PolicyNames, unmet_of_service
 from tulle.control.policy_problems import demanded_list
 from tulle.control.release import Declared, chosen_version, declared_service
 from tulle.control.set_problems import SetProblems
 from tulle.control.workspace import Workspace
-from tulle.errors import NotFound
+from tulle.errors import NotFound, Problem
 from tulle.gateway import service_policies
 from tulle.gateway.faults import fault_of
 from tulle.gateway.in_force import target_named
@@ -24,7 +26,9 @@ from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.kind import Kind, entry_schema, known_kinds
 from tulle.gateway.policies.listed import Written, policies_in, written_of
 from tulle.gateway.policies.showing import entry_shown, policy_shown
+from tulle.gateway.policies.unmet import Misplaced
 from tulle.serving import generation
+from tulle.serving.service import Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class InForce:
     sets: tuple[str, ...]
     joined: tuple[Policy, ...]
     is_consumers: bool = True  # whether the environment is theirs
+    warnings: tuple[Problem, ...] = ()  # what is most likely not meant in the list that was said just now
 
 
 def policies(workspace: Workspace, name: str, environment: str | None = None) -> InForce:
@@ -74,16 +79,29 @@ def set_policies(
 
     `text` is what `policies:` would hold in its file, as YAML or JSON. Invalid with every problem in it.
     """
-    product = declared_service(workspace, name).product
+    declared = declared_service(workspace, name)
+    product = declared.product
     settings = workspace.settings
     place = deployment.place_of(settings, environment)
-    wanted = None
+    wanted: list[dict[str, Any]] | None = None
+    warnings: tuple[Problem, ...] = ()
     if text is not None:
-        wanted = demanded_list(settings, text)
+        said = demanded_list(settings, text, lambda written: _unfit(workspace, declared.service, written))
+        wanted, warnings = said.policies, said.warnings
         target = target_named(name, deployment.name_of(settings, place), product)
         SetProblems(settings).demand(target, wanted, f"service '{name}'")
     service_policies.set_policies(workspace.database, name, wanted, environment=place, actor=actor)
-    return policies(workspace, name, environment)
+    return replace(policies(workspace, name, environment), warnings=warnings)
+
+
+def _unfit(workspace: Workspace, service: Service, written: Sequence[Written]) -> Iterator[Misplaced]:
+    """What a list names that is not there, at the service as it is declared and as it answers."""
+    names = PolicyNames(workspace)
+    endpoints: tuple[Mapping[str, Any], ...] = ()
+    with contextlib.suppress(NotFound):  # there is no package yet
+        endpoints = chosen_version(workspace, service.name).manifest.endpoints
+    yield from unmet_of_service(service, written, endpoints)
+    yield from names.unknown(written, names.tiers_of(service.offer) | names.tiers_recorded(service.name))
 
 
 def in_force_as_plain(settings: Settings, found: InForce) -> dict[str, Any]:
@@ -97,6 +115,7 @@ def in_force_as_plain(settings: Settings, found: InForce) -> dict[str, Any]:
         "sets": list(found.sets),
         "joined": [policy_shown(one) for one in found.joined],
         "fault": fault.sentence if fault is not None else None,
+        "warnings": [str(problem) for problem in found.warnings],
     }
 
 

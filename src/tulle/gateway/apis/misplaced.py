@@ -8,22 +8,11 @@ services and the sets of the mesh say.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from tulle.errors import Invalid, did_you_mean
 from tulle.gateway.apis.declared import ApiVersion
-from tulle.gateway.policies.entry import Operation
 from tulle.gateway.policies.kind import known_kinds
 from tulle.gateway.policies.listed import Written
-
-
-@dataclass(frozen=True, slots=True)
-class Misplaced:
-    """Where it is below a list, why it cannot hold there, and what to do."""
-
-    steps: tuple[str | int, ...]
-    message: str
-    hint: str | None
+from tulle.gateway.policies.unmet import Misplaced, unmet
 
 
 def misplaced(version: ApiVersion, written: Sequence[Written]) -> Iterator[Misplaced]:
@@ -54,22 +43,5 @@ def undeclared(version: ApiVersion, written: Sequence[Written]) -> Iterator[Misp
     """Operations of a list that are none of the version's document, where no others pass."""
     if version.allows_undeclared or not version.operations:
         return
-    declared = [(f"{one.method} {one.path}", _operation(one.method, one.path)) for one in version.operations]
-    for number, one in enumerate(written):
-        for position, asked in enumerate(one.policy.operations):
-            if any(known is None or asked.meet(known) is not None for _, known in declared):
-                continue
-            names = [name if asked.method else known.path for name, known in declared if known is not None]
-            yield Misplaced(
-                (number, "operations", position),
-                f"the OpenAPI document has no operation '{asked}', so this is for no request",
-                did_you_mean(str(asked), dict.fromkeys(names)),
-            )
-
-
-def _operation(method: str, path: str) -> Operation | None:
-    """As policies name one; None for what they have no words for."""
-    try:
-        return Operation(method, path)
-    except Invalid:
-        return None
+    declared = [(one.method, one.path) for one in version.operations]
+    yield from unmet(declared, written, "the OpenAPI document")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from tulle.gateway.envoy_values import Json
 from tulle.gateway.policies.checking import checking_kind
-from tulle.gateway.policies.kind import Registry
+from tulle.gateway.policies.kind import Named, Registry, Settings
 
 CACHE: Final[Json] = {
     "type": "number",
@@ -26,6 +27,10 @@ _PROPERTIES: Final[Json] = {
 }
 
 
+def _names(settings: Settings) -> Iterator[Named]:
+    return (Named("group", name, ("groups", n)) for n, name in enumerate(settings.get("groups", ())))
+
+
 def register(registry: Registry) -> None:
     """Make the kind known."""
     registry.add(
@@ -34,6 +39,7 @@ def register(registry: Registry) -> None:
             "user",
             "Users of the mesh may call, with their name and password (HTTP Basic).",
             _PROPERTIES,
+            names=_names,
             shows="basic",
             told="name and password of a user of the mesh",
             example="policy: basic-auth\ngroups: [Developers]\nlimit: 50/1s",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from tulle.gateway.envoy_values import Json
-from tulle.gateway.policies.kind import Registry
+from tulle.gateway.policies.kind import Named, Registry, Settings
 from tulle.gateway.policies.steps import step_kind
 
 _TEXTS: Final[Json] = {
@@ -70,6 +71,11 @@ _PROPERTIES: Final[Json] = {
 }
 
 
+def _names(settings: Settings) -> Iterator[Named]:
+    clients = settings.get("invalidate", {}).get("clients", ())
+    return (Named("client", name, ("invalidate", "clients", n)) for n, name in enumerate(clients))
+
+
 def register(registry: Registry) -> None:
     """Make the kind known."""
     registry.add(
@@ -77,6 +83,7 @@ def register(registry: Registry) -> None:
             "caching",
             "Answers are kept and given again, also those to a POST; never to other callers unless it is said.",
             _PROPERTIES,
+            names=_names,
             once=True,
             example="policy: caching\nttl: 60\nmethods: [POST]\nkey: {body: ['$.features.customer']}\n"
             "operations: [{method: POST, path: /score/predict}]",

@@ -9,7 +9,7 @@ service, and not what its own kinds are.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -67,6 +67,18 @@ class Unfit(Invalid):
     def __init__(self, message: str, *path: str | int, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.path = path
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Something outside of a list that a policy names: a tier, a caller by the id, or a group of users.
+
+    `path` leads to it within the entry.
+    """
+
+    what: Literal["tier", "client", "group"]
+    name: str
+    path: tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +177,7 @@ class Kind:
     after. `of_workers`: it bounds the way to a service's workers, so it is the service's own, never that of an API over
     it. `shown_as`: how its callers show who they are, so that no request can be for two such kinds.
     `hides`: where it takes credentials from, as `header:<name>` and `query:<name>`; `tells`: what it writes down, so.
+    `names`: what it names that has to be there outside of the list.
     `anew`: refuses, as `read` does, what nobody may say any more and once could. What is recorded is carried out all
     the same, as far as it can be, or an upgrade would end services that nobody touched.
     """
@@ -190,6 +203,7 @@ class Kind:
     shown_as: str = ""
     hides: Callable[[Any], Collection[str]] | None = None
     tells: Callable[[Any], Collection[str]] | None = None
+    names: Callable[[Settings], Iterable[Named]] | None = None
     refusals: tuple[Refusal, ...] = ()
     origin: str = "built-in"
 
@@ -331,6 +345,12 @@ class Registry:
         kind = self.carried_out(name)
         tells = kind.tells
         return () if tells is None else _held(kind, lambda: tells(self.value(name, settings)))
+
+    def named(self, name: str, settings: Settings) -> tuple[Named, ...]:
+        """What a policy names that has to be there outside of the list. Invalid as `value` says."""
+        kind = self.carried_out(name)
+        names = kind.names
+        return () if names is None else _held(kind, lambda: tuple(names(settings)))
 
     def schema(self, name: str) -> Schema:
         """The compiled schema of a whole entry of that kind. Raises NotFound."""

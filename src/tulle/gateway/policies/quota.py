@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from tulle.gateway.envoy_values import Json
-from tulle.gateway.policies.kind import Registry
+from tulle.gateway.policies.kind import Named, Registry, Settings
 from tulle.gateway.policies.steps import step_kind
 
 _LIMITS: Final[Json] = {
@@ -47,6 +48,10 @@ _PROPERTIES: Final[Json] = {
 }
 
 
+def _names(settings: Settings) -> Iterator[Named]:
+    return (Named("tier", tier, ("tiers", tier)) for tier in settings.get("tiers", ()))
+
+
 def register(registry: Registry) -> None:
     """Make the kind known."""
     registry.add(
@@ -54,6 +59,7 @@ def register(registry: Registry) -> None:
             "quota",
             "So many requests in fixed or sliding windows, counted through restarts; others are answered 429.",
             _PROPERTIES,
+            names=_names,
             rules={"anyOf": [{"required": ["limits"]}, {"required": ["tiers"]}, {"required": ["contract"]}]},
             example="policy: quota\nlimits: [100/1s, 10000/1d]\ntiers: {gold: [100000/1d]}\nkey: [client]",
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from tulle.gateway.envoy_values import Json
-from tulle.gateway.policies.kind import Registry
+from tulle.gateway.policies.kind import Named, Registry, Settings
 from tulle.gateway.policies.steps import step_kind
 
 _NAMES: Final[Json] = {
@@ -70,6 +71,16 @@ _PROPERTIES: Final[Json] = {
 }
 
 
+def _names(settings: Settings) -> Iterator[Named]:
+    for number, one in enumerate(settings["fields"]):
+        seen_by = one.get("except", {})
+        at = ("fields", number, "except")
+        for position, name in enumerate(seen_by.get("clients", ())):
+            yield Named("client", name, (*at, "clients", position))
+        for position, name in enumerate(seen_by.get("tiers", ())):
+            yield Named("tier", name, (*at, "tiers", position))
+
+
 def register(registry: Registry) -> None:
     """Make the kind known."""
     registry.add(
@@ -77,6 +88,7 @@ def register(registry: Registry) -> None:
             "redaction",
             "Fields of answers are removed, masked, hashed or replaced, but for those who may see them.",
             _PROPERTIES,
+            names=_names,
             required=("fields",),
             not_after=("caching",),
             example="policy: redaction\nfields:\n  - {path: '$.results[*].data.ssn', action: mask, keep_last: 4}\n"

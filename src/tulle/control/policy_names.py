@@ -1,0 +1,138 @@
+"""What policies name and what is there: tiers, callers by their ids, groups of users, and a service's operations.
+
+A tier that nobody offers, and an application's name in place of its id, are wrong. Groups and applications may be made
+later, so of those that are not there it is only told. Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import islice
+from typing import Any, Final
+
+from tulle.config import Settings
+from tulle.control.workspace import Workspace
+from tulle.errors import NotFound, TulleError, did_you_mean, nearest
+from tulle.gateway import applications, offer, service_keys
+from tulle.gateway.policies.kind import Named, known_kinds
+from tulle.gateway.policies.listed import Written
+from tulle.gateway.policies.unmet import Misplaced, unmet
+from tulle.lake.access import people
+from tulle.serving.operations import operations
+from tulle.serving.service import Service
+from tulle.spec.tier import Offer, mesh_tiers
+
+_USER: Final = "user:"
+_MOST_TOLD: Final = 50  # of one list: a list may name a great many
+_MOST_COMPARED: Final = 2000  # applications that a misspelt id is held against
+_ELSEWHERE: Final = re.compile("(token|introspection|ldap):.")  # named by whom the mesh cannot ask
+
+
+class PolicyNames:
+    """What there is in a mesh, read when it is first asked for."""
+
+    def __init__(self, workspace: Workspace, settings: Settings | None = None) -> None:
+        self._workspace = workspace
+        self.settings = settings or workspace.settings
+
+    def unknown(self, written: Sequence[Written], tiers: Collection[str]) -> Iterator[Misplaced]:
+        """What a list names that is not there; `tiers` are those that its callers may be under."""
+        yield from islice(self._found(written, tiers), _MOST_TOLD)
+
+    def _found(self, written: Sequence[Written], tiers: Collection[str]) -> Iterator[Misplaced]:
+        known = known_kinds()
+        for number, one in enumerate(written):
+            for named in known.named(one.policy.kind, one.policy.settings):
+                if (found := self._unknown(named, tiers)) is not None:
+                    message, hint, is_doubtful = found
+                    yield Misplaced((number, *named.path), message, hint, is_doubtful)
+
+    def tiers_of(self, offered: Offer) -> frozenset[str]:
+        """The tiers that callers of who offers this may be under: its own, and by a product's contracts the mesh's."""
+        return frozenset(tier.name for tier in offered.tiers) | self._tiers_of_mesh
+
+    def tiers_recorded(self, name: str) -> frozenset[str]:
+        """The same of a service or an API as its product was applied last."""
+        return self.tiers_of(self._offers.get(name, Offer()))
+
+    @cached_property
+    def tiers(self) -> frozenset[str]:
+        """Every tier of the mesh and of what is applied."""
+        return self._tiers_of_mesh.union(*(self.tiers_of(one) for one in self._offers.values()))
+
+    def _unknown(self, named: Named, tiers: Collection[str]) -> tuple[str, str | None, bool] | None:
+        name = named.name
+        if named.what == "tier":
+            if name in tiers:
+                return None
+            return f"there is no tier '{name}'", did_you_mean(name, sorted(tiers)), False
+        if named.what == "group":
+            if name in self._groups:
+                return None
+            return f"there is no group '{name}'", did_you_mean(name, self._groups), True
+        return self._unknown_client(name)
+
+    def _unknown_client(self, name: str) -> tuple[str, str | None, bool] | None:
+        if name.startswith(_USER):
+            user = name.removeprefix(_USER)
+            if self._is_user(user):
+                return None
+            return f"there is no user '{user}'", f"`tulle user create {user}` makes one", True
+        if _ELSEWHERE.match(name) or name in self._keys or name in self._ids:
+            return None
+        if (id_ := self._applications.get(name)) is not None:
+            return f"'{name}' is the name of an application, whose id is '{id_}'", f"write '{id_}'", False
+        few = len(self._ids) <= _MOST_COMPARED
+        near = nearest(name, [*self._ids, *self._applications]) if few else None
+        hint = "write an id as `tulle app list` or `tulle api key list` has it, or such as token:<name>"
+        if near is not None:
+            hint = f"did you mean '{self._applications.get(near, near)}'?"
+        return f"no application and no key has the id '{name}'", hint, True
+
+    @cached_property
+    def _tiers_of_mesh(self) -> frozenset[str]:
+        try:
+            return frozenset(tier.name for tier in mesh_tiers(self.settings))
+        except TulleError:  # which is told of mesh.yaml
+            return frozenset(str(one.get("name")) for one in self.settings.tiers)
+
+    @cached_property
+    def _offers(self) -> dict[str, Offer]:
+        with self._workspace.database.read() as cx:
+            return dict(offer.offers(cx))
+
+    @cached_property
+    def _applications(self) -> dict[str, str]:
+        return dict(applications.client_ids(self._workspace.database, ""))
+
+    @cached_property
+    def _ids(self) -> frozenset[str]:
+        return frozenset(self._applications.values())
+
+    @cached_property
+    def _keys(self) -> Collection[str]:
+        return service_keys.labels(self._workspace.database).keys()
+
+    @cached_property
+    def _groups(self) -> Sequence[str]:
+        with self._workspace.database.read() as cx:
+            return [group.id for group in people.list_groups(cx)]
+
+    def _is_user(self, name: str) -> bool:
+        try:
+            with self._workspace.database.read() as cx:
+                people.get_user(cx, name)
+        except NotFound:
+            return False
+        return True
+
+
+def unmet_of_service(
+    service: Service, written: Sequence[Written], further: Iterable[Mapping[str, Any]] = ()
+) -> Iterator[Misplaced]:
+    """Operations of a list that are neither a service's, as its file has it, nor those of `further` endpoints."""
+    endpoints: list[tuple[str, str]] = [(one.name, one.type) for one in service.endpoints]
+    endpoints += [(str(one.get("name")), str(one.get("type"))) for one in further]
+    yield from unmet(operations(endpoints), written, f"service '{service.name}'", that=" that it answers")
