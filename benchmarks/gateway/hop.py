@@ -44,6 +44,7 @@ WANTED = (
     (LIMITED, LOGGING, 0.85),
     (HEADERS, LOGGING, None),
     (LIMITED, PYTHON, 10.0),
+    (BARE, PYTHON, None),  # the most that anything made of an Envoy can have of it
     (LIMITED, NGINX_LIMITED, None),
     (PLAIN, BARE, None),
 )
