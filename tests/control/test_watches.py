@@ -98,6 +98,9 @@ def test_it_is_told_once_as_broken_and_once_as_good(watched: Watched) -> None:
     assert (incident.cause, incident.about, incident.severity) == ("calls", "calc-fails/calc", "critical")
     message = compose(watched.workspace, incident, "calls")
     assert message.title == "sales: critical: calc-fails of calc"
+    assert message.data["link"].endswith("/insight/apis/calc")
+    assert (message.data["watch"], message.data["service"]) == ("calc-fails/calc", "calc")
+    assert compose(watched.workspace, incident, "recovered").title == "sales: good again: calc-fails of calc"
     assert message.text.startswith("calc: share of errors is 50.00%, above 10.00% for 2 × 1 min")
     assert message.data["severity"] == "critical"
     assert [watched.pass_minute(0) for _ in range(3)] == [["recovered"], [], []]

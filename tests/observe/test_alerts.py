@@ -6,6 +6,7 @@ import json
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -43,6 +44,8 @@ class Receiver:
         self.keys: list[str] = []
         self.status = 200
         self.location = ""
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -50,6 +53,7 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 outer.got.append(json.loads(body))
                 outer.keys.append(self.headers["idempotency-key"])
+                outer.may_answer.wait(30)
                 self.send_response(outer.status)
                 if outer.location:
                     self.send_header("location", outer.location)
@@ -230,6 +234,58 @@ def test_what_is_not_taken_is_sent_again_and_says_no_secret(
     state = b"".join(f.read_bytes() for f in told.workspace.settings.state_folder.glob("state.db*"))
     assert SECRET.encode() not in state
     assert SECRET not in caplog.text
+
+
+def test_what_is_over_before_it_was_taken_is_told_as_recovered_alone(told: Told) -> None:
+    told.receiver.status = 503
+    told.run("not a row\n")
+    assert [message["event"] for message in told.tell()] == ["failed"]
+    told.receiver.status = 200
+    told.run()
+    assert [message["event"] for message in told.tell()] == ["recovered"]
+    with told.workspace.database.write() as cx:
+        cx.execute(update(task_table).values(due_at=0.0))
+    assert told.tell() == []
+    over = {task.request["event"]: task for task in tasks.recent(told.workspace.database, incidents.TASK)}
+    assert (over["failed"].status, over["failed"].result) == ("done", {"sent": False, "over": True})
+
+
+def test_a_receiver_that_is_slow_holds_up_no_other(
+    told: Told, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Receiver()
+    slow.may_answer.clear()
+    try:
+        monkeypatch.setenv("SLOW_URL", f"http://127.0.0.1:{slow.port}/")
+        file = told.mesh.folder / "mesh.yaml"
+        text = file.read_text().replace("alert_addresses: [", f"alert_addresses: ['127.0.0.1:{slow.port}', ")
+        file.write_text(text + "  slow: {url_variable: SLOW_URL}\n")
+        workspace = open_workspace(load_settings(told.mesh.folder))
+        alerts = Alerts(workspace)
+        alerts.start()
+        for number in range(
+            1, 4
+        ):  # three that open and three that close, of which the slow one took none yet
+            for drifted in (True, False):
+                with workspace.database.write() as cx:
+                    said = {"drifted": drifted, "message": f"moved {number}"}
+                    log.append(cx, Event(SERVICE_DRIFT, "sales", said))
+                until(lambda: len(receiver.got) == 2 * number - drifted)  # noqa: B023  called at once
+        until(lambda: len(slow.got) == 1)
+        slow.may_answer.set()
+        until(lambda: len(slow.got) == 4)
+        assert sorted(slow.keys) == sorted(receiver.keys)
+        alerts.stop()
+        workspace.database.close()
+    finally:
+        slow.stop()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_an_answer_that_will_not_change_ends_it(told: Told) -> None:

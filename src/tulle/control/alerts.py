@@ -8,30 +8,35 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import ColumnElement
 
 from tulle.catalog import history
 from tulle.catalog.history import CheckView
 from tulle.catalog.masking import unquoted, untold
 from tulle.catalog.preview import may_show_text
 from tulle.catalog.routes import Routes
+from tulle.config import PRODUCTION, Settings
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, TulleError, Unavailable
 from tulle.observe import incidents
 from tulle.observe.channels import Channels, Message
-from tulle.observe.incidents import Incident
+from tulle.observe.incidents import RECOVERED, TEST_QUERIES, Incident
 from tulle.spec.product import DataProduct
 from tulle.state import products, tasks
+from tulle.state.tables import tasks as task_table
 from tulle.state.tasks import Again, Running, Worker
 
 LOG = logging.getLogger("tulle")
 TRIES = (10.0, 60.0, 300.0, 1800.0, 3600.0, 3600.0)  # seconds until the next one
 ROWS = 5
+SENDERS = 4  # so that a receiver that is slow holds up no other channel
 PAUSE_SECONDS = 0.5
 
 
@@ -40,20 +45,34 @@ class Alerts:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._worker = Worker(workspace.database, {incidents.TASK: self.send}, pause=PAUSE_SECONDS)
+        self._busy: Counter[str] = Counter()  # channels that are sent to just now
+        self._lock = threading.Lock()
+        handlers = {incidents.TASK: self.send}
+        self._workers = [
+            Worker(workspace.database, handlers, pause=PAUSE_SECONDS, among=self._free)
+            for _ in range(SENDERS)
+        ]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="alerts", daemon=True)
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
-        self._worker.start()
+        for worker in self._workers:
+            worker.start()
 
     def stop(self) -> None:
         """End; what is not sent is sent by the next one."""
         self._stop.set()
-        self._worker.stop(timeout=2)
+        for worker in self._workers:
+            worker.stop(timeout=2 / SENDERS)
         self._thread.join(2)
+
+    def _free(self) -> ColumnElement[bool] | None:
+        """Of which tasks one may be taken now: of channels that nothing is being sent to."""
+        with self._lock:
+            busy = [name for name, number in self._busy.items() if number]
+        return task_table.c.request["channel"].as_string().not_in(busy) if busy else None
 
     def _follow(self) -> None:
         while not self._stop.is_set():
@@ -71,16 +90,24 @@ class Alerts:
         incident = incidents.get(self._workspace.database, str(request["incident"]))
         if incident is None:
             return {"sent": False}
-        message = compose(self._workspace, incident, str(request["event"]))
+        event, name = str(request["event"]), str(request["channel"])
+        if task.attempts > 1 and incident.closed_at is not None and event != RECOVERED:
+            channel = self._workspace.settings.alerts.get(name)
+            if channel is not None and RECOVERED in channel.on:
+                return {"sent": False, "over": True}  # what is over is not told as new after its end
+        message = compose(self._workspace, incident, event)
+        with self._lock:
+            self._busy[name] += 1
         try:
-            Channels(self._workspace.settings, self._workspace.database).send(
-                str(request["channel"]), message
-            )
+            Channels(self._workspace.settings, self._workspace.database).send(name, message)
         except TulleError as exc:
             LOG.warning("an alert was not taken: %s", exc.message)
             if isinstance(exc, Unavailable) and task.attempts <= len(TRIES):
                 raise Again(TRIES[task.attempts - 1], exc) from None
             raise
+        finally:
+            with self._lock:
+                self._busy[name] -= 1
         return {"sent": True}
 
 
@@ -88,16 +115,22 @@ def compose(workspace: Workspace, incident: Incident, event: str) -> Message:
     """What is told of an incident."""
     settings, database = workspace.settings, workspace.database
     portal = f"http://{settings.host}:{settings.control_plane_port}"
-    run_id = incident.closed_by if event == "recovered" else incident.run_id
+    run_id = incident.closed_by if event == RECOVERED else incident.run_id
+    watch, _, service = incident.about.partition("/")
     link = f"{portal}/runs/{run_id}" if run_id else f"{portal}/products/{incident.product}"
+    if watch == TEST_QUERIES:
+        link = f"{portal}/services/{service}/deployments"
+    elif service:
+        link = f"{portal}/insight/apis/{service}{_in_environment(settings, incident.environment)}"
+    what = f"{watch} of {service}" if service else watch
     where = incident.product + ("" if incident.environment == "main" else f" ({incident.environment})")
     titles = {
         "failed": f"{where}: the run failed",
         "checks": f"{where}: checks failed, nothing was published",
         "late": f"{where}: the data is late",
         "drift": f"{where}: what its services are asked has moved",
-        "calls": f"{where}: {incident.severity}: {incident.about.replace('/', ' of ')}",
-        "recovered": f"{where}: good again",
+        "calls": f"{where}: {incident.severity}: {what}",
+        RECOVERED: f"{where}: good again" + (f": {what}" if what else ""),
     }
     checks: tuple[CheckView, ...] = ()
     if event == "checks" and incident.run_id:
@@ -109,7 +142,7 @@ def compose(workspace: Workspace, incident: Incident, event: str) -> Message:
     product = _product(workspace, incident.product)
     is_shown = may_show_text(product, is_document=False)
     said = unquoted(incident.message) if is_shown else untold(incident.message)
-    lines = [said if event != "recovered" else f"it was: {said}"]
+    lines = [said if event != RECOVERED else f"it was: {said}"]
     lines += [line for check in checks for line in _told(check)]
     data = {
         "event": event,
@@ -120,13 +153,23 @@ def compose(workspace: Workspace, incident: Incident, event: str) -> Message:
         "message": said,
         "incident": incident.id,
         "opened_at": incident.opened_at,
-        "closed_at": incident.closed_at if event == "recovered" else None,
+        "closed_at": incident.closed_at if event == RECOVERED else None,
         "run": run_id,
         "link": link,
         "checks": [_plain(check) for check in checks],
-        **({"watch": incident.about, "severity": incident.severity} if incident.about else {}),
+        **(
+            {"watch": incident.about, "service": service, "severity": incident.severity}
+            if incident.about
+            else {}
+        ),
     }
     return Message(titles[event], "\n".join([*lines, link]), data, f"{incident.id}/{event}")
+
+
+def _in_environment(settings: Settings, branch: str) -> str:
+    """What an address of insight has for the environment of a branch; nothing for that of consumers."""
+    names = [name for name, one in settings.environments.items() if one.branch == branch]
+    return f"?environment={names[0]}" if names and branch != PRODUCTION.branch else ""
 
 
 def _product(workspace: Workspace, name: str) -> DataProduct | None:

@@ -242,7 +242,9 @@ def compose(workspace: Workspace, request: Mapping[str, Any]) -> Message:
     else:
         of_what = "service" if data.get("kind") == "api" else "product"
         is_api = of_what == "service" and data.get(of_what) in records.owners(workspace.database)
-        title = f"application '{name}' {_STEPS[kind]} {'API' if is_api else of_what} '{data.get(of_what)}'"
+        is_first = kind == events.CONTRACT_CHANGED and data.get("before", "") is None  # agreed at once
+        step = _STEPS[events.CONTRACT_APPROVED if is_first else kind]
+        title = f"application '{name}' {step} {'API' if is_api else of_what} '{data.get(of_what)}'"
     lines = [
         f"{what}: {value}"
         for what, value in (

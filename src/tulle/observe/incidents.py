@@ -36,6 +36,7 @@ from tulle.state.tables import runs as run_table
 NAME = "alerts"
 TASK = "alert"
 RUN, CHECKS, LATE, DRIFT, CALLS = "run", "checks", "late", "drift", "calls"
+RECOVERED, TEST_QUERIES = "recovered", "test queries"
 _EVENTS = {RUN: "failed", CHECKS: "checks", LATE: "late", DRIFT: "drift", CALLS: "calls"}
 _BY_THEMSELVES = (DRIFT, CALLS)  # which no run ends
 
@@ -101,7 +102,7 @@ def _drifted(cx: Connection, settings: Settings, entry: LogEntry) -> None:
     same = _still_open(product, environment) & (table.c.cause == DRIFT)
     for row in cx.execute(select(table).where(same)).all():
         cx.execute(update(table).where(table.c.id == row.id).values(closed_at=now()))
-        _tell(cx, settings, product, environment, "recovered", row.id)
+        _tell(cx, settings, product, environment, RECOVERED, row.id)
 
 
 def _watched(cx: Connection, settings: Settings, entry: LogEntry) -> None:
@@ -121,7 +122,7 @@ def _watched(cx: Connection, settings: Settings, entry: LogEntry) -> None:
 def _tested(cx: Connection, settings: Settings, entry: LogEntry) -> None:
     """Test queries of a generation that was deployed fail or could not be asked, or those of all that run pass."""
     said = entry.data
-    product, environment, about = str(said["product"]), str(said["branch"]), f"test queries/{entry.subject}"
+    product, environment, about = str(said["product"]), str(said["branch"]), f"{TEST_QUERIES}/{entry.subject}"
     if said["status"] in {"failed", "unasked"}:
         message = f"{entry.subject} {said['version']}: {said['message']}"
         _open(cx, settings, product, environment, CALLS, message, None, about=about, severity="critical")
@@ -132,7 +133,7 @@ def _tested(cx: Connection, settings: Settings, entry: LogEntry) -> None:
 def _withdrawn(cx: Connection, settings: Settings, entry: LogEntry) -> None:
     """What does not run has no test queries that fail."""
     same = table.c.closed_at.is_(None) & (table.c.cause == CALLS)
-    same &= table.c.about == f"test queries/{entry.subject}"
+    same &= table.c.about == f"{TEST_QUERIES}/{entry.subject}"
     name = entry.data.get("environment")  # none: it is withdrawn everywhere
     place = production(settings) if name == "" else settings.environments.get(str(name))
     if place is not None:
@@ -145,7 +146,7 @@ def _hold_again(cx: Connection, settings: Settings, product: str, environment: s
     same = _still_open(product, environment) & (table.c.cause == CALLS) & (table.c.about == about)
     for row in cx.execute(select(table).where(same)).all():
         cx.execute(update(table).where(table.c.id == row.id).values(closed_at=now()))
-        _tell(cx, settings, product, environment, "recovered", row.id)
+        _tell(cx, settings, product, environment, RECOVERED, row.id)
 
 
 def _run_finished(cx: Connection, settings: Settings, entry: LogEntry) -> None:
@@ -217,7 +218,7 @@ def _close(cx: Connection, settings: Settings, run: Row[Any]) -> None:
             continue
         closed = {"closed_at": now(), "closed_by": run.id}
         cx.execute(update(table).where(table.c.id == row.id).values(**closed))
-        _tell(cx, settings, run.product, run.environment, "recovered", row.id)
+        _tell(cx, settings, run.product, run.environment, RECOVERED, row.id)
 
 
 def _is_answered(cx: Connection, failed: str | None, run: Row[Any]) -> bool:

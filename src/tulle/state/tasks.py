@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select, update
 
 from tulle.errors import Broken, Conflict, NotFound, TulleError
 from tulle.state.db import Database, now
@@ -158,12 +158,19 @@ def cancel(database: Database, id_: str) -> None:
         )
 
 
-def take(database: Database, kinds: Sequence[str], owner: str) -> Task | None:
-    """The next task of these kinds that is due, ours under a lease from now on; None when there is none."""
+def take(
+    database: Database, kinds: Sequence[str], owner: str, among: ColumnElement[bool] | None = None
+) -> Task | None:
+    """The next task of these kinds that is due, ours under a lease from now on; None when there is none.
+
+    With `among`, a condition on the table, one for which it holds.
+    """
     at = now()
     due = and_(tasks.c.status == "waiting", tasks.c.due_at <= at)
     lost = and_(tasks.c.status == "running", tasks.c.owner_until < at)
     wanted = and_(tasks.c.kind.in_(list(kinds)), or_(due, lost))
+    if among is not None:
+        wanted = and_(wanted, among)
     with database.read() as cx:  # most of the time there is nothing: do not take the write lock for that
         if cx.execute(select(tasks.c.id).where(wanted).limit(1)).first() is None:
             return None
@@ -189,9 +196,14 @@ def take(database: Database, kinds: Sequence[str], owner: str) -> Task | None:
     return _task(taken)
 
 
-def run_one(database: Database, handlers: Mapping[str, Handler], owner: str) -> bool:
-    """Take a due task and run its handler; False when there was none."""
-    task = take(database, list(handlers), owner)
+def run_one(
+    database: Database,
+    handlers: Mapping[str, Handler],
+    owner: str,
+    among: ColumnElement[bool] | None = None,
+) -> bool:
+    """Take a due task, as `take`, and run its handler; False when there was none."""
+    task = take(database, list(handlers), owner, among)
     if task is None:
         return False
     _run(database, task, handlers[task.kind])
@@ -227,12 +239,20 @@ def run_now(database: Database, id_: str, handler: Handler, owner: str) -> None:
 
 
 class Worker:
-    """A thread that runs tasks as they come due."""
+    """A thread that runs tasks as they come due; where `among` gives a condition, those for which that holds."""
 
-    def __init__(self, database: Database, handlers: Mapping[str, Handler], *, pause: float = 0.2) -> None:
+    def __init__(
+        self,
+        database: Database,
+        handlers: Mapping[str, Handler],
+        *,
+        pause: float = 0.2,
+        among: Callable[[], ColumnElement[bool] | None] = lambda: None,
+    ) -> None:
         self._database = database
         self._handlers = dict(handlers)
         self._pause = pause
+        self._among = among
         self._stop = threading.Event()
         self._owner = uuid4().hex
         self._thread = threading.Thread(target=self._work, name="tasks", daemon=True)
@@ -249,7 +269,7 @@ class Worker:
     def _work(self) -> None:
         while not self._stop.is_set():
             try:
-                if run_one(self._database, self._handlers, self._owner):
+                if run_one(self._database, self._handlers, self._owner, self._among()):
                     continue
             except Exception:
                 log.exception("tasks cannot be taken; trying again")
