@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import base64
-import contextlib
-import http.server
 import json
 import shutil
 import socket
-import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +20,7 @@ from tests.control.conftest import fill, opened
 from tests.gateway.conftest import Mesh as RunningGateway
 from tests.gateway.conftest import Reply, check_error, wait_until
 from tests.gateway.external import Authority, Service
+from tests.gateway.token_issuer import Issuer
 from tests.pipeline.conftest import Mesh
 from tests.system.conftest import free_port
 
@@ -106,48 +104,6 @@ class Led:
         reply = self.ask(path, **headers)
         assert reply.status == 200, reply
         return dict(reply.json())
-
-
-class Issuer:
-    """Gives tokens, one after another; says what `says` makes of their number, or with `status` why not."""
-
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
-        issuer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"])).decode()
-                issuer.asked.append((self.path, dict(self.headers.items()), body))
-                time.sleep(issuer.slow)
-                self.send_response(issuer.status)
-                self.end_headers()
-                with contextlib.suppress(ConnectionError):  # who asked may be gone
-                    self.wfile.write(issuer.says(len(issuer.asked)).encode())
-                issuer.answered += 1
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.reset()
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        if context is not None:
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.port = int(self._server.server_address[1])
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def reset(self) -> None:
-        self.asked: list[tuple[str, dict[str, str], str]] = []
-        self.status, self.slow, self.answered = 200, 0.0, 0
-        self.says: Callable[[int], str] = lambda number: json.dumps(
-            {"access_token": f"tok/en-{number}", "token_type": "Bearer", "expires_in": 3600}
-        )
-
-    def __enter__(self) -> Issuer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture(scope="module")

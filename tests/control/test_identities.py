@@ -106,7 +106,10 @@ def test_a_worker_is_handed_no_connection_that_takes_a_token(workspace: Workspac
         Connection("map", "prod", "http", "https://map.example.org", {"auth": "bearer"}, {"token": "t"})
     )
     found = Identities(workspace)._ways(frozenset({"geo", "map", "none"}), "prod")
-    assert list(found) == ["map"]
+    assert {name: (dict(way.headers), way.why_not) for name, way in found.items()} == {
+        "geo": ({}, "signs in with tokens of OAuth2, which APIs and sources do alone"),
+        "map": ({"Authorization": "Bearer t"}, ""),
+    }
 
 
 def test_an_identity_ends_with_its_service_and_its_environment(workspace: Workspace) -> None:

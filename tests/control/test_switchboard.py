@@ -334,7 +334,9 @@ def test_processors_are_handed_the_connections_that_policies_name(
         assert told in read_faults(settings)[0].message
     known.save(Connection("login", "prod", "http", "https://login.example.com/i", {"auth": "oauth2"}))
     board.it.settle()
-    assert "signs in by OAuth2, which the gateway alone does, for APIs" in read_faults(settings)[0].message
+    assert (
+        "signs in with tokens of OAuth2, which APIs and sources do alone" in read_faults(settings)[0].message
+    )
     secret = {"password": "s3cret"}
     for address in ("http://127.0.0.1:9/introspect", "https://login.example.com/introspect"):
         known.save(Connection("login", "prod", "http", address, {"auth": "basic", "user": "mesh"}, secret))

@@ -349,6 +349,12 @@ def test_what_an_http_api_does_wrong_is_told(
     write_outside(outside, Outside(known.gateway, "a", "b", {}, ()))
     ((_, error, message),) = ask(shared_mesh, built, outside, {"city": "c"})
     assert "no connection 'geo'" in message
+    server.asked.clear()
+    taken = Way(known.connections["geo"].address, why_not="takes tokens")
+    write_outside(outside, Outside(known.gateway, "a", "b", {"geo": taken}, known.allowed))
+    ((status, error, message),) = ask(shared_mesh, built, outside, {"city": "c"})
+    assert (status, error, server.asked) == (503, "Unreachable", [])
+    assert "connection 'geo' takes tokens" in message
 
 
 def test_an_address_stays_below_its_connection() -> None:

@@ -46,6 +46,7 @@ PREFIX = "of-service-"
 ROTATED_SECONDS = 86_400.0
 OVERLAP_SECONDS = 60.0
 _LONGEST = 63
+_TOKENS = "signs in with tokens of OAuth2, which APIs and sources do alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +197,12 @@ class Identities:
                 one = known.get(name, environment)
             except NotFound:
                 continue
-            if one.kind == "http" and one.options.get("auth") != OAUTH2:
-                found[name] = Way(one.address, signing_headers(one))
+            if one.kind != "http":
+                continue
+            takes_tokens = one.options.get("auth") == OAUTH2  # a worker has no secret to ask for them with
+            found[name] = (
+                Way(one.address, why_not=_TOKENS) if takes_tokens else Way(one.address, signing_headers(one))
+            )
         return found
 
 

@@ -190,9 +190,11 @@ class HttpCall:
         way = by.connections.get(self._connection)
         if way is None:
             message = f"the mesh has no connection '{self._connection}' for this service"
-            raise RequestError(
-                503, UNREACHABLE, message, f"`tulle connection set {self._connection} --kind http …`"
-            )
+            hint = f"`tulle connection set {self._connection} --kind http …`"
+            raise RequestError(503, UNREACHABLE, message, hint)
+        if way.why_not:
+            hint = "name one that signs in by auth=bearer, basic or header"
+            raise RequestError(503, UNREACHABLE, f"{self.name} {way.why_not}", hint)
         body = _written(sent["body"]) if "body" in sent else b""
         got = await self._door.send(
             self._method,

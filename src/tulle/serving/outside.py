@@ -35,10 +35,11 @@ _log = logging.getLogger("tulle.serving")
 
 
 class Way(msgspec.Struct, frozen=True):
-    """A connection as a worker uses it: an address, and the headers that sign in there."""
+    """A connection as a worker uses it: an address, and the headers that sign in there; or why it cannot be used."""
 
     address: str
     headers: Mapping[str, str] = {}
+    why_not: str = ""
 
     def __repr__(self) -> str:
         """Without the headers: values end up in tracebacks and logs."""

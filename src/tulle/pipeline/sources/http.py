@@ -11,13 +11,11 @@ import email.utils
 import hashlib
 import random
 import re
-import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
 import httpcore
@@ -25,12 +23,15 @@ import msgspec
 
 from tulle.config import Settings
 from tulle.errors import Denied, Invalid, LimitExceeded, NotFound, Problem, TulleError, Unavailable
-from tulle.lake.hooks.outbound import Outbound
 from tulle.pipeline.ingest import SourceFile
+from tulle.pipeline.sources.client_credentials import OAUTH2
 from tulle.pipeline.sources.cursor import Cursor
 from tulle.pipeline.sources.files import Files, scratch
 from tulle.pipeline.sources.hidden import without_secrets
+from tulle.pipeline.sources.judged import Judged
 from tulle.pipeline.sources.reading import Ask, Reading
+from tulle.pipeline.sources.token import Token
+from tulle.pipeline.sources.token import ask as ask_for_token
 from tulle.spec.source import Paging, Source
 from tulle.state.connections import Connection
 
@@ -42,6 +43,10 @@ _TIMEOUT = {"connect": 15.0, "read": 120.0, "write": 60.0, "pool": 15.0}
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 5
+_TOKEN_SHARE = (
+    0.9  # of the time that a token is good: then another one is asked for; on its way it must not end
+)
+_TOKEN_YOUNG = 10.0  # seconds of age, before a token that was refused is given up
 _SAFE = "%/:?@!$&'()*+,;=~[]"
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NEXT = re.compile(
@@ -58,41 +63,6 @@ class Answer:
     body: bytes
 
 
-class _Guarded(httpcore.NetworkBackend):
-    """Connects to addresses that were judged, so that a name cannot lead elsewhere a moment later."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._judge = Outbound(settings.source_addresses, who="http sources", setting="source_addresses")
-        self._inner = httpcore.SyncBackend()
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Any = None,
-    ) -> httpcore.NetworkStream:
-        """A connection to the first address that answers."""
-        wait = timeout or _TIMEOUT["connect"]
-        error: Exception | None = None
-        for address in self._addresses(host, port, wait):
-            try:
-                return self._inner.connect_tcp(address, port, wait, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as exc:
-                error = exc
-        raise error or httpcore.ConnectError("it has no address")
-
-    def _addresses(self, host: str, port: int, wait: float) -> list[str]:
-        try:
-            return self._judge.addresses(host, port, time.monotonic() + wait)
-        except Unavailable as exc:
-            reason = exc.__cause__
-            if isinstance(reason, UnicodeError) or getattr(reason, "errno", None) == socket.EAI_NONAME:
-                raise  # there is no such name, and there will be none in a moment
-            raise httpcore.ConnectError(exc.message) from None
-
-
 class Api:
     """One API: its address, what signs in, and how fast it may be asked."""
 
@@ -100,10 +70,14 @@ class Api:
         self, connection: Connection | None, settings: Settings, requests_per_second: float = 0
     ) -> None:
         self._connection = connection
-        self._pool = httpcore.ConnectionPool(network_backend=_Guarded(settings), max_connections=2)
+        self._pool = httpcore.ConnectionPool(network_backend=Judged(settings), max_connections=2)
         self._pause = 1 / requests_per_second if requests_per_second else 0.0
         self._last = 0.0
-        self._headers = _headers(connection)
+        self._settings = settings
+        self._token: Token | None = None
+        self._token_since = 0.0  # monotonic
+        self._signed_by_token = connection is not None and connection.options.get("auth") == OAUTH2
+        self._headers = _headers(None if self._signed_by_token else connection)
 
     def close(self) -> None:
         """Close its connections."""
@@ -158,14 +132,33 @@ class Api:
             url = _encoded(target)
         raise Invalid(f"{_shown(url)} sends on in a circle")
 
-    def _once(self, url: str) -> Answer:
+    def sign_in(self) -> str:
+        """Get a token where it takes one: what came, but never the token itself; nothing where it takes none."""
+        self._signed()
+        if self._token is None or self._connection is None:
+            return ""
+        scope = f" for the scope '{self._plain(self._token.scope)}'" if self._token.scope else ""
+        where = _shown(self._connection.options["token_url"])
+        return f"{where} gives a token for {self._token.seconds:,.0f} s{scope}; "
+
+    def _signed(self) -> list[tuple[bytes, bytes]]:
+        """The headers, with a token that is good where it takes one."""
+        if not self._signed_by_token or self._connection is None:
+            return self._headers
+        token, age = self._token, time.monotonic() - self._token_since
+        if token is None or age >= token.seconds * _TOKEN_SHARE:
+            self._token_since = time.monotonic()
+            token = self._token = ask_for_token(self._connection, self._settings)
+        return [*self._headers, (b"Authorization", f"Bearer {token.value}".encode())]
+
+    def _once(self, url: str, *, is_last: bool = False) -> Answer:
         wait = self._last + self._pause - time.monotonic()
         if wait > 0:
             time.sleep(wait)
         self._last = time.monotonic()
         try:
             with self._pool.stream(
-                "GET", url, headers=self._headers, extensions={"timeout": _TIMEOUT}
+                "GET", url, headers=self._signed(), extensions={"timeout": _TIMEOUT}
             ) as response:
                 body = bytearray()
                 for piece in response.iter_stream():
@@ -175,12 +168,19 @@ class Api:
                         raise LimitExceeded(
                             f"{_shown(url)} answers more than {MOST_BYTES >> 20} MB", hint=hint
                         )
-                return Answer(response.status, _joined(response.headers), bytes(body))
+                answer = Answer(response.status, _joined(response.headers), bytes(body))
         except (httpcore.UnsupportedProtocol, httpcore.LocalProtocolError, TypeError, ValueError) as exc:
             # It is we who may not send that: an address that is none, a header with signs that no header may have.
             raise Invalid(f"{_shown(url)} cannot be asked: {self._plain(str(exc))}") from None
+        is_old = self._token is not None and time.monotonic() - self._token_since > _TOKEN_YOUNG
+        if answer.status == 401 and is_old and not is_last:
+            self._token = None  # it may have been taken back
+            return self._once(url, is_last=True)
+        return answer
 
     def _plain(self, text: str) -> str:
+        if self._token is not None:
+            text = text.replace(self._token.value, "…")
         return without_secrets(self._connection, text)
 
     def _refusal(self, url: str, answer: Answer) -> TulleError:
@@ -196,15 +196,18 @@ class Api:
 
 
 def ping(connection: Connection, settings: Settings) -> str:
-    """What the address of a connection answers."""
-    api = Api(connection, settings)
+    """What the address of a connection answers, and where it signs in with tokens, what came when one was asked for."""
+    api, came = Api(connection, settings), ""
     try:
+        came = api.sign_in()
         answer = api.get(connection.address, tries=1)
     except NotFound as exc:
-        return f"{exc.message}; it is there and lets us in"
+        return f"{came}{exc.message}; it is there and lets us in"
+    except TulleError as exc:
+        raise type(exc)(f"{came}{exc.message}", hint=exc.hint) from exc
     finally:
         api.close()
-    return f"{_shown(connection.address)} answers {answer.status}"
+    return f"{came}{_shown(connection.address)} answers {answer.status}"
 
 
 @contextmanager
@@ -441,8 +444,8 @@ def signing_headers(connection: Connection) -> dict[str, str]:
             return {options["header"]: secrets["token"]}
         case "oauth2":
             raise Invalid(
-                f"connection '{connection.name}' signs in by OAuth2, which the gateway alone does, for APIs",
-                hint="take one with auth=bearer, basic or header, or ask an API that leads there",
+                f"connection '{connection.name}' signs in with tokens of OAuth2, which APIs and sources do alone",
+                hint="take one with auth=bearer, basic or header here",
             )
     return {}
 
