@@ -47,6 +47,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("x-envoy-overloaded", "true")
         for cookie in filter(None, self.headers.get("x-sets", "").split("|")):
             self.send_header("set-cookie", cookie)
+        for name, value in json.loads(self.headers.get("x-answers", "{}")).items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(text)

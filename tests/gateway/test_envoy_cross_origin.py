@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -49,11 +50,19 @@ def shop() -> Iterator[Service]:
 
 
 def put(
-    mesh: Mesh, listed: str = LISTED, port: int = 0, *, limit: RateLimit = PLENTY, **more: object
+    mesh: Mesh,
+    listed: str = LISTED,
+    port: int = 0,
+    *,
+    limit: RateLimit = PLENTY,
+    declared: bool = True,
+    **more: object,
 ) -> Mesh:
     external = External((Upstream(f"http://127.0.0.1:{port}"),)) if port else None
     mocks = () if port else MOCKS
-    front = Front("v1", "/shop/v1", only_declared=True, operations=OPERATIONS, external=external, mocks=mocks)
+    front = Front(
+        "v1", "/shop/v1", only_declared=declared, operations=OPERATIONS, external=external, mocks=mocks
+    )
     policies = policies_in(parse_policies(listed), "")
     one = ManagedService("shop", (), 10_000, front=front, policies=policies, **more)  # type: ignore[arg-type]
     usual = policy(WORKERS, CONTRACTS)
@@ -100,6 +109,60 @@ def test_a_stranger_and_what_is_no_question_go_on_as_before(mesh: Mesh, shop: Se
         "access-control-allow-origin" not in check_error(refused, 404, "UnknownOperation") | refused.headers
     )
     assert len(shop.heads) == before
+
+
+def test_what_a_service_says_of_pages_itself_holds_for_none(mesh: Mesh, shop: Service) -> None:
+    its_own = {
+        "access-control-allow-origin": "*",
+        "Access-Control-Allow-Credentials": "true",
+        "access-control-allow-methods": "DELETE",
+        "access-control-allow-headers": "*",
+        "access-control-expose-headers": "x-secret",
+        "access-control-max-age": "86400",
+        "access-control-allow-private-network": "true",
+        "x-other": "1",
+    }
+
+    def allowed(origin: str, says: dict[str, str] = its_own, method: str = "GET") -> dict[str, str]:
+        asked = {"origin": origin} if origin else {}
+        asked |= {"x-answers": json.dumps(says), "access-control-request-method": "GET"}
+        reply = mesh.ask("/shop/v1/items", asked | as_client("app-a"), method=method)
+        assert (reply.status, reply.headers["x-other"]) == (200, "1")
+        return {name: said for name, said in reply.headers.items() if name.startswith("access-control-")}
+
+    page = {"access-control-allow-origin": PAGE, "access-control-expose-headers": "x-request-id"}
+    listed = LISTED.replace("credentials: true", "credentials: false")
+    put(mesh, listed, shop.port)
+    assert allowed(PAGE) == page
+    for origin in (STRANGER, "null", ""):
+        assert allowed(origin) == {}
+        assert allowed(origin, its_own | {"access-control-allow-origin": STRANGER}) == {}
+    put(mesh, listed + "- {policy: public, limit: 1000/1s}", shop.port, declared=False)
+    assert allowed(STRANGER, method="OPTIONS") == {}  # a question that only the service answers
+    put(mesh, "[]", shop.port)
+    assert (
+        allowed(STRANGER)["access-control-allow-origin"] == "*"
+    )  # where no list says anything, all is its own
+
+
+def test_caches_are_told_that_answers_differ_by_origin(mesh: Mesh, shop: Service) -> None:
+    def varies(path: str, origin: str, **said: str) -> list[str]:
+        shown = {"x-answers": json.dumps(said)} | ({"origin": origin} if origin else {})
+        reply = mesh.ask(f"/shop/v1{path}", shown | as_client("app-a"))
+        return sorted(reply.headers.get("vary", "").lower().replace(" ", "").split(","))
+
+    for port in (shop.port, 0):
+        put(mesh, port=port)
+        for origin in (PAGE, STRANGER, ""):
+            for path in ("/items", "/nothing"):  # a refusal may be kept, too
+                assert varies(path, origin) == ["origin"]
+    assert preflight(mesh, "/items").headers["vary"].lower() == "origin"
+    refused = mesh.ask("/shop/v1/items", {"origin": PAGE})
+    assert (refused.status, refused.headers["vary"].lower()) == (401, "origin")
+    put(mesh, port=shop.port)
+    assert varies("/items", PAGE, vary="accept-language") == ["accept-language", "origin"]
+    put(mesh, "[]", shop.port)
+    assert varies("/items", PAGE) == [""]
 
 
 def test_a_page_may_read_examples(mesh: Mesh) -> None:

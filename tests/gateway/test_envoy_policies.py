@@ -65,7 +65,7 @@ def test_each_stands_where_the_list_says() -> None:
         if where in said
     }
     assert names == {
-        "policies_before": ["0 cors"],
+        "policies_before": ["0 cors vary", "0 cors"],
         "policies_known": ["1 header-injection"],
         "policies_after": ["3 ip-deny"],
     }

@@ -50,3 +50,29 @@ def test_what_an_external_service_answers_is_redacted_too(processed: Processed, 
     assert "Forged" not in reply.headers.values()
     sets = {**as_client("app-a"), "x-sets": "a=1|tulle-reader-8700=x"}
     assert processed.mesh.ask("/orders/v1/items", sets).headers["set-cookie"] == "a=1"
+
+
+def test_one_kept_answer_is_read_by_each_page_as_the_list_says(
+    processed: Processed, outside: Service
+) -> None:
+    front = Front("v1", "/orders/v1", external=External((Upstream(outside.url()),)))
+    pages = ["https://a.example", "https://b.example"]
+    policies = (
+        Policy("cors", {"origins": pages, "expose": ["x-tulle-cache"]}),
+        Policy("caching", {"ttl": 60, "shared": True}),
+    )
+    processed.mesh.gateway.publish(
+        GatewayPolicy.of(
+            services=[ManagedService("orders", (), 1000, front=front, policies=policies)],
+            clients=[Client("app-a", hash_secret(SECRETS["app-a"]))],
+            contracts=[Contract("app-a", "orders", PLENTY)],
+        )
+    )
+    says = {"access-control-allow-origin": "*", "access-control-allow-credentials": "true"}
+    for kept, page in [("miss", pages[0]), ("hit", pages[1]), ("hit", "https://c.example"), ("hit", "")]:
+        shown = as_client("app-a") | {"x-answers": json.dumps(says)} | ({"origin": page} if page else {})
+        reply = processed.mesh.ask("/orders/v1/kept", shown)
+        assert (reply.status, reply.headers["x-tulle-cache"], reply.headers["vary"]) == (200, kept, "origin")
+        told = {name: said for name, said in reply.headers.items() if name.startswith("access-control-")}
+        may = {"access-control-allow-origin": page, "access-control-expose-headers": "x-tulle-cache"}
+        assert told == (may if page in pages else {})

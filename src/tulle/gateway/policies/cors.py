@@ -1,7 +1,8 @@
 """`cors`: which web pages of other origins may call a service from a browser.
 
 Browsers ask before they call, and show no credentials when they do: such a question is answered here, before anybody
-is asked who he is.
+is asked who he is. What a service says of pages itself is taken away, or it would open what the list does not. Answers
+differ by the page that asked, and say so: a cache would else give one page's to another.
 """
 
 from __future__ import annotations
@@ -19,6 +20,17 @@ _HOST: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a
 _ORIGIN: Final = re.compile(rf"https?://{_HOST}")
 _BELOW: Final = re.compile(rf"(https?)://\*\.({_HOST})")
 _TOKEN: Final = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}$"  # noqa: S105  a form, of RFC 9110
+# what answers tell pages by, behind `access-control-`; a route takes away headers by their whole names alone
+_SAYS: Final = (
+    "allow-origin",
+    "allow-credentials",
+    "allow-methods",
+    "allow-headers",
+    "allow-private-network",
+    "allow-local-network",
+    "expose-headers",
+    "max-age",
+)
 _USUAL_METHODS: Final = ("GET", "POST")
 # what services of ours are called with, beside what a browser always may send
 _USUAL_HEADERS: Final = ("authorization", "content-type", "client_id", "client_secret")
@@ -98,9 +110,21 @@ def _render(cors: Cors, spot: Spot) -> Parts:
         policy["expose_headers"] = ", ".join(cors.expose)
     config = typed("envoy.extensions.filters.http.cors.v3.Cors")
     return Parts(
-        filters=[{"name": name, "typed_config": config}],
+        filters=[_differing(spot.name_of("cors vary")), {"name": name, "typed_config": config}],
         settings={name: typed("envoy.extensions.filters.http.cors.v3.CorsPolicy", **policy)},
+        # Done where an answer arrives, so what the filter says afterwards stands.
+        route={"response_headers_to_remove": [f"access-control-{what}" for what in _SAYS]},
     )
+
+
+def _differing(name: str) -> Json:
+    """A filter that has answers say that they differ by page; it is before the other, which may answer itself."""
+    vary = {"header": {"key": "vary", "value": "origin"}, "append_action": "APPEND_IF_EXISTS_OR_ADD"}
+    change = typed(
+        "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+        mutations={"response_mutations": [{"append": vary}]},
+    )
+    return {"name": name, "typed_config": change}
 
 
 def _matcher(origin: str) -> Json:
