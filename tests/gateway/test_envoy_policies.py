@@ -54,7 +54,8 @@ def test_a_change_of_policies_touches_routes_alone() -> None:
 
 
 def test_each_stands_where_the_list_says() -> None:
-    narrow, alike, wide = first_routes(policy_of(LIST))
+    nobody, narrow, alike, wide = first_routes(policy_of(LIST))
+    assert (nobody["name"], nobody["direct_response"]) == ("first meant by nobody", {"status": 400})
     assert narrow["name"] == "first POST /a"
     assert (alike["name"], alike["direct_response"]) == ("first like POST /a", {"status": 400})
     assert wide["name"] == "first"
