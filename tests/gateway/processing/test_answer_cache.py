@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from typing import Any
@@ -276,6 +277,27 @@ def test_answers_are_too_old_after_their_time() -> None:
     assert kept_of(kept, 1, at) == "hit"
     at[0] = 10
     assert kept_of(kept, 1, at) == "miss"
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_an_answer_that_is_there_before_its_waiter_has_begun_is_not_missed(is_kept: bool) -> None:
+    """Whoever waits does so in a task, which begins a turn of the loop later."""
+    step = AnswerCache(caching_rules({"ttl": 10}), Kept(10, 10_000))
+
+    async def meet() -> Answer | None:
+        first, second = (Call("GET", b"/", [], b"", {}) for _ in range(2))
+        assert step.request(first) is None
+        turn: Any = step.request(second)
+        waiting = asyncio.ensure_future(turn)
+        answer = Answer(200 if is_kept else 500, [], b"said")
+        if step.head(first, answer):
+            step.body(first, answer)
+        step.ended(first)
+        found: Answer | None = await asyncio.wait_for(waiting, 5)
+        return found
+
+    found = asyncio.run(meet())
+    assert (found.body if found is not None else None) == (b"said" if is_kept else None)
 
 
 def test_no_more_is_kept_than_there_is_room_for() -> None:

@@ -190,7 +190,10 @@ class AnswerCache(Step):
             if (entry := self._kept.get(key, self._clock())) is not None:
                 return self._answer(entry)
             if (waiting := self._kept.waiting.get(key)) is not None:
-                return self._wait(call, key, waiting)
+                # From now on: the answer may be there before the task that waits for it has begun.
+                turn = asyncio.get_running_loop().create_future()
+                waiting.append(turn)
+                return self._wait(call, key, turn)
         if key not in self._kept.waiting:
             self._kept.waiting[key] = []
             call.notes[self.number] = (key, True)
@@ -198,10 +201,8 @@ class AnswerCache(Step):
             call.notes[self.number] = (key, False)
         return None
 
-    async def _wait(self, call: Call, key: bytes, waiting: list[asyncio.Future[None]]) -> Answer | None:
+    async def _wait(self, call: Call, key: bytes, turn: asyncio.Future[None]) -> Answer | None:
         """For the answer that another request of this key is getting; without one it goes on by itself."""
-        turn = asyncio.get_running_loop().create_future()
-        waiting.append(turn)
         await turn
         if (entry := self._kept.get(key, self._clock())) is not None:
             return self._answer(entry)
