@@ -302,6 +302,30 @@ def _pages(bazaar: Bazaar) -> list[str]:
     return sorted(found)
 
 
+def test_an_apis_page_begins_with_what_somebody_new_asks(bazaar: Bazaar) -> None:
+    def top(version: str) -> str:
+        page = get(bazaar, f"/exchange/apis/orders?version={version}")
+        return page[: page.index('id="status"')]
+
+    for told in (
+        "ask for access</a>, given at once",
+        "10/1s + 1000/1d",
+        "<code>CLIENT_ID</code>",
+        "curl -sS -X GET",
+    ):
+        assert told in top("v1")
+    for told in (
+        "nothing is to be asked for",
+        "5/1s",
+        "changes?before=v1&amp;after=v2",
+        "/orders/v2/items\n",
+    ):
+        assert told in top("v2")
+    assert "curl" not in top("v3")  # a draft, which is nowhere
+    assert "v2 is open to all and needs no contract" in get(bazaar, "/exchange/apis/orders?version=v2")
+    assert "and needs no contract" not in get(bazaar, "/exchange/apis/orders?version=v1")
+
+
 def test_a_hidden_api_cannot_be_tried(bazaar: Bazaar) -> None:
     body = {"method": "get", "path": "/items", "version": "v1"}
     settings = bazaar.workspace.settings

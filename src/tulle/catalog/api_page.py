@@ -12,14 +12,14 @@ from functools import partial
 from typing import Any, Final
 
 from tulle.catalog.api_keys import KeysView, keys_view
-from tulle.catalog.api_snippets import ApiCall, snippets_of
 from tulle.catalog.api_status import Answering, Status, status_of
 from tulle.catalog.exchange import Exchange, problem_of
 from tulle.catalog.openapi import Api, Operation, read_api
 from tulle.catalog.service import ServiceView
 from tulle.catalog.service_policies import PoliciesView, policies_view
-from tulle.catalog.way_forms import WayForm, forms_of
-from tulle.catalog.way_words import in_words
+from tulle.catalog.shown_operation import Shown, shown
+from tulle.catalog.way_forms import WayForm
+from tulle.catalog.way_words import API_KEY, OPEN, in_words
 from tulle.config import Settings
 from tulle.errors import NotFound, TulleError, did_you_mean
 from tulle.gateway.apis import records, remarks
@@ -35,7 +35,6 @@ from tulle.gateway.offer import MESH, offers
 from tulle.gateway.policies.opening import WaysIn, ways_in
 from tulle.observe.insight import Insight
 from tulle.serving.access import Access
-from tulle.serving.snippets import Snippet
 from tulle.serving.ways_in import WayIn
 from tulle.spec.environment import places, production
 from tulle.spec.openapi_compare import ApiChange, compare_openapi
@@ -47,6 +46,9 @@ _WHY_NOT: Final[Mapping[str, str]] = {
     "draft": "it is a draft, which consumers cannot call yet",
     "retired": "it has ended",
 }
+_TRUST: Final = (
+    "The gateway's certificate is the mesh's own: give curl the file of its authority with --cacert."
+)
 A_PART: Final = 50  # operations on one page
 
 
@@ -83,16 +85,6 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """An operation as a page shows it: with programs that call it, and what a form to try it begins with."""
-
-    operation: Operation
-    snippets: tuple[Snippet, ...]
-    form: Mapping[str, Any]
-    ways: tuple[WayForm, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class ApiPage:
     """What the page shows; without an `api`, `api_problem` says why. `reader` is who looks, empty for nobody."""
 
@@ -126,6 +118,7 @@ class ApiPage:
     is_owner: bool
     is_service: bool
     keys: KeysView | None = None  # of an API, for those who keep it
+    trust: str = ""  # what callers need to trust the gateway
     part: int = 1  # of the operations, counted from 1
     parts: int = 1
 
@@ -133,6 +126,30 @@ class ApiPage:
     def tried_by(self) -> tuple[WayForm, ...]:
         """Each way in that one of the operations has, for a form to try them."""
         return tuple({way.id: way for one in self.operations for way in one.ways}.values())
+
+    @property
+    def first_call(self) -> Shown | None:
+        """What somebody who is new here may paste first: an operation that reads, where there is one."""
+        called = [one for one in self.operations if one.curl]
+        reads = (one for one in called if one.operation.method == "get")
+        return next(reads, called[0] if called else None)
+
+    @property
+    def before_chosen(self) -> str:
+        """The version before the chosen one, empty for the first."""
+        names = [one.version for one in self.versions]
+        number = names.index(self.chosen.version)
+        return names[number - 1] if number else ""
+
+    @property
+    def needs_nothing(self) -> bool:
+        """Whether the chosen version is called by whoever likes to."""
+        return () in self.chosen.called_by.usual
+
+    @property
+    def needs_no_contract(self) -> bool:
+        """Whether a contract adds nothing to what the chosen version is called by; tokens and users may need one."""
+        return set(self.chosen.ways) <= {OPEN, API_KEY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +196,12 @@ class ApiPages:
         versions = tuple(self._versions(found, user))
         chosen = _chosen(name, versions, version)
         address = _address(name, chosen, environment)
-        api, problem = self._read(found, chosen, address)
+        document, problem = self._read(found, chosen, address)
+        api = read_api(document) if document is not None else None
         is_service = isinstance(found, ServiceView)
         said = None if isinstance(found, ServiceView) else found.declared
         product = found.product if isinstance(found, ServiceView) else found.declared.product
-        document = self._exchange.product(product)
+        owned_by = self._exchange.product(product)
         offer, ways = self._offer(name), self._ways(found, chosen, address)
         rated = remarks.ratings(self._exchange.database, name)
         every = api.operations if api else ()
@@ -201,8 +219,8 @@ class ApiPages:
             title=(said.title if said else "") or name,
             summary=said.summary if said else getattr(found, "description", ""),
             product=product,
-            domain=document.domain if document else "",
-            owner=document.owner if document else "",
+            domain=owned_by.domain if owned_by else "",
+            owner=owned_by.owner if owned_by else "",
             tags=said.tags if said else (),
             visibility=said.visibility if said else "public",
             visible_to=said.visible_to if said else (),
@@ -213,7 +231,7 @@ class ApiPages:
             address=address,
             api=api,
             api_problem=problem,
-            operations=tuple(_shown(one, address, ways) for one in some),
+            operations=tuple(_shown(document or {}, one, address, ways) for one in some),
             policies=self._policies(found, chosen, address, user),
             tiers=tuple(t for t in offer.tiers if t.visibility == "public" and not t.deprecated),
             terms=offer.terms,
@@ -227,6 +245,9 @@ class ApiPages:
             is_owner=is_owner,
             is_service=is_service,
             keys=keys,
+            trust=_TRUST
+            if self._settings.gateway_tls is not None and self._settings.gateway_tls.self_signed
+            else "",
             part=part,
             parts=parts,
         )
@@ -390,9 +411,9 @@ class ApiPages:
 
     def _read(
         self, found: RecordedApi | ServiceView, chosen: Version, address: Address | None
-    ) -> tuple[Api | None, str]:
+    ) -> tuple[Mapping[str, Any] | None, str]:
         try:
-            return read_api(self._document(found, chosen, address)), ""
+            return self._document(found, chosen, address), ""
         except TulleError as exc:
             return None, problem_of(exc)
 
@@ -455,34 +476,7 @@ def _address(name: str, version: Version, environment: str) -> Address | None:
     )
 
 
-def _shown(operation: Operation, address: Address | None, ways: WaysIn) -> Shown:
-    body = operation.examples[0].text if operation.examples else ""
-    filled = operation.path
-    for one in operation.parameters:
-        if one.place == "path":
-            filled = filled.replace(f"{{{one.name}}}", one.name.upper())
+def _shown(document: Mapping[str, Any], operation: Operation, address: Address | None, ways: WaysIn) -> Shown:
     path = address.path if address is not None else ""
-    open_ = ways.at(operation.method.upper(), operation.path, path)
-    forms = forms_of(open_)
-    form = {
-        "ways": [one.id for one in forms],
-        "method": operation.method,
-        "path": operation.path,
-        "parameters": [
-            {"name": one.name, "in": one.place, "required": one.required, "type": one.type}
-            for one in operation.parameters
-        ],
-        "takes": bool(operation.fields or operation.examples or operation.method in {"post", "put", "patch"}),
-        "body": body,
-        "media": operation.media,
-    }
-    if address is None:
-        return Shown(operation, (), form, forms)
-    call = ApiCall(
-        operation.method.upper(),
-        address.url.rstrip("/") + filled,
-        body=body,
-        media=operation.media or "application/json",
-        ways=open_,
-    )
-    return Shown(operation, snippets_of(call), form, forms)
+    here = ways.at(operation.method.upper(), operation.path, path)
+    return shown(document, operation, address.url if address is not None else "", here)

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tulle.spec.openapi_document import METHODS, resolved
+from tulle.spec.openapi_examples import made_of
 
 _DEEPEST: Final = 8
 _MOST_FIELDS: Final = 300
 _SHOWN_CHOICES: Final = 8
 
+_LONGEST_TYPED: Final = 200
+_SAID: Final = {"example", "examples", "const", "default", "enum", "format"}
 _IN_PATH: Final = re.compile(r"\{([^{}/]+)\}")
 
 Json = Mapping[str, Any]
@@ -43,6 +46,7 @@ class Parameter:
     type: str
     required: bool
     description: str
+    example: str = ""  # a value as it is typed; empty where the document says none
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +190,30 @@ def _parameters(document: Json, value: Any) -> Iterator[Parameter]:
         schema = _resolved(document, one.get("schema"))
         required, description = bool(one.get("required")), _text(one.get("description"))
         place = _text(one.get("in"))
-        yield Parameter(_text(one.get("name")), place, _type(document, schema), required, description)
+        kind, example = _type(document, schema), _typed(document, one, schema)
+        yield Parameter(_text(one.get("name")), place, kind, required, description, example)
+
+
+def _typed(document: Json, parameter: Json, schema: Json) -> str:
+    """A value of a parameter as somebody types it: an example, else what its schema says but any text."""
+    given = [parameter["example"]] if "example" in parameter else []
+    given += [one.get("value") for one in map(_mapping, _mapping(parameter.get("examples")).values())]
+    plain = schema.get("type") == "string" and not schema.keys() & _SAID
+    if not given and schema and not plain:
+        given = [made_of(document, schema)]
+    value = given[0] if given else None
+    if isinstance(value, str):
+        return value[:_LONGEST_TYPED]
+    return json.dumps(value) if isinstance(value, bool | int | float) else ""
+
+
+def sample_body(document: Json, operation: Operation) -> str:
+    """A body that the schema of a request stands for, as indented JSON; empty where there is none."""
+    if not operation.media or "json" not in operation.media:
+        return ""
+    said = _mapping(_mapping(_mapping(document.get("paths")).get(operation.path)).get(operation.method))
+    schema = _content(document, said.get("requestBody")).get("schema")
+    return json.dumps(made_of(document, schema), indent=2, ensure_ascii=False) if schema else ""
 
 
 def _examples(document: Json, content: Json, media: str) -> Iterator[Example]:

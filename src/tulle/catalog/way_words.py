@@ -7,6 +7,8 @@ from typing import Final
 
 from tulle.serving.ways_in import KEY, Credential, WayIn
 
+OPEN: Final = "open to all"
+API_KEY: Final = "API key"
 _WORDS: Final[Mapping[str, str]] = {
     "clientId": "contract",
     "token": "token",
@@ -26,10 +28,10 @@ def in_words(ways: Sequence[WayIn]) -> tuple[str, ...]:
 def _each(ways: Sequence[WayIn]) -> Iterator[str]:
     for way in ways:
         if not way:
-            yield "open to all"
+            yield OPEN
         elif way[0].scheme == "apiKey":
             if KEY in way[0].variables:  # an application's own is another form of its secret
-                yield "API key"
+                yield API_KEY
         elif way[0].scheme not in _OTHER_FORMS:
             yield _word(way[0])
 

@@ -25,6 +25,7 @@
     input.spellcheck = false;
     input.dataset.name = one.name;
     input.dataset.in = one.in;
+    input.value = one.value || "";
     label.htmlFor = input.id;
     label.textContent = `${one.name} (${one.in}${one.type ? `, ${one.type}` : ""}${input.required ? ", required" : ""})`;
     box.append(label, input);
