@@ -62,6 +62,48 @@ def test_requests_go_elsewhere_too_without_what_is_the_gateways_own(
 
 
 @pytest.mark.system
+def test_nothing_by_which_somebody_could_act_for_the_caller_goes_elsewhere(
+    put: Put, elsewhere: tuple[int, queue.Queue[Seen]]
+) -> None:
+    port, seen = elsewhere
+    listed = f"""
+- {{policy: client-id}}
+- {{policy: api-key, header: x-team, query: team}}
+- {{policy: header-injection, request: {{x-own-api-key: of-the-service, x-colour: blue}}}}
+- {{policy: mirror, to: 'http://127.0.0.1:{port}'}}
+"""
+    shown = {
+        "Cookie": "a=b",
+        "X-Api-Key": "kk",
+        "x-auth-token": "t",
+        "x-csrf-token": "t",
+        "x-session-id": "s",
+        "key": "k",
+        "x-team": "no key",
+        "x-forwarded-for": "203.0.113.9",
+        "x-envoy-internal": "true",
+        "x-kept": "1",
+        "keyboard": "2",
+    }
+    reply = put(listed).ask(f"{API}first/x?team=no-key&a=1", {**shown, **A}, method="POST", body=b"a")
+    assert reply.status == 200
+    assert reply.json()["headers"]["cookie"] == "a=b"  # the service has them all the same
+    assert reply.json()["headers"]["x-own-api-key"] == "of-the-service"
+    _, path, headers, _ = seen.get(timeout=30)
+    assert path == "/public/api/v1/first/x?a=1"
+    # all there is: what Envoy adds of its own accord would be told, too
+    assert headers.pop("x-request-id") == reply.headers["x-request-id"]
+    assert headers == {
+        "host": f"127.0.0.1:{port}",
+        "accept-encoding": "identity",
+        "content-length": "1",
+        "x-colour": "blue",
+        "x-kept": "1",
+        "keyboard": "2",
+    }
+
+
+@pytest.mark.system
 def test_where_nobody_is_costs_nothing(put: Put) -> None:
     mesh = put(
         "- {policy: mirror, to: 'http://127.0.0.1:1'}\n- {policy: mirror, to: 'https://nowhere.invalid'}"

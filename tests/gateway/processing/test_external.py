@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from tests.gateway.conftest import SECRETS, as_client, check_error
+from tests.gateway.conftest import SECRETS, as_client, check_error, wait_until
 from tests.gateway.external import Service
 from tests.gateway.processing.conftest import PLENTY, Processed
 
@@ -76,3 +76,26 @@ def test_one_kept_answer_is_read_by_each_page_as_the_list_says(
         told = {name: said for name, said in reply.headers.items() if name.startswith("access-control-")}
         may = {"access-control-allow-origin": page, "access-control-expose-headers": "x-tulle-cache"}
         assert told == (may if page in pages else {})
+
+
+def test_what_is_mirrored_behind_the_processor_tells_no_more_than_elsewhere(
+    processed: Processed, outside: Service
+) -> None:
+    with Service("another") as other:
+        front = Front("v1", "/orders/v1", external=External((Upstream(outside.url()),)))
+        policies = (Policy("json-limits", {"max_depth": 5}), Policy("mirror", {"to": other.url()}))
+        processed.mesh.gateway.publish(
+            GatewayPolicy.of(
+                services=[ManagedService("orders", (), 1000, front=front, policies=policies)],
+                clients=[Client("app-a", hash_secret(SECRETS["app-a"]))],
+                contracts=[Contract("app-a", "orders", PLENTY)],
+            )
+        )
+        shown = {**as_client("app-a"), "cookie": "a=b", "content-type": "application/json"}
+        reply = processed.mesh.ask("/orders/v1/items", shown, method="POST", body=b"[]")
+        assert json.loads(reply.body)["headers"]["cookie"] == "a=b"
+        wait_until(lambda: bool(other.heads), "what is mirrored")
+        (told,) = other.heads
+    assert told.pop("x-request-id") == reply.headers["x-request-id"]
+    usual = {"accept-encoding": "identity", "content-length": "2", "content-type": "application/json"}
+    assert told == {"host": f"127.0.0.1:{other.port}"} | usual

@@ -1,7 +1,8 @@
 """`mirror`: some requests are sent a second time, elsewhere; nobody waits for what is answered there.
 
-What goes there are requests as the service has them, without credentials and without the gateway's own headers. A place
-that is slow or gone costs the service nothing: what it cannot take is dropped.
+What goes there are requests as the service has them, without the gateway's own headers and without those that may hold
+credentials by their names: whoever reads those there could act for the caller, or as the service. A place that is slow
+or gone costs the service nothing: what it cannot take is dropped.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from tulle.gateway.envoy_values import CLIENT_HEADER, WAY_HEADER, Json, host_address, trusted, typed
+from tulle.gateway.envoy_values import Json, host_address, trusted, typed
 from tulle.gateway.policies.kind import Kind, Parts, Registry, Settings, Spot, Unfit
+from tulle.gateway.processing.secret_names import SECRETS
 
-# who calls, by which way, and from where
-_PRIVATE: Final = (CLIENT_HEADER, WAY_HEADER, "x-envoy-external-address")
+# who calls, by which way, and from where; also what Envoy tells of itself
+_PRIVATE: Final = ("x-tulle-", "x-envoy-", "x-forwarded-")
+# Not `:authority`, without which nothing is a request.
+_SECRET: Final = rf"(?i)([^:].*)?({SECRETS}).*"
+_PROTOCOL: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,6 @@ def _render(mirror: Mirror, spot: Spot) -> Parts:
         "runtime_fraction": {"default_value": part},
         "host_rewrite_literal": shown if usual else f"{shown}:{mirror.port}",
         "disable_shadow_host_suffix_append": True,
-        "request_headers_mutations": [{"remove": header} for header in _PRIVATE],
     }
     return Parts(action={"request_mirror_policies": [policy]}, clusters=[_cluster(name, mirror)])
 
@@ -98,6 +102,7 @@ def _cluster(name: str, mirror: Mirror) -> Json:
                 {"max_connections": 64, "max_pending_requests": 64, "max_requests": 128, "max_retries": 0}
             ]
         },
+        "typed_extension_protocol_options": {_PROTOCOL: _told_little()},
     }
     if not host_address(mirror.host):
         # A name that nobody knows must not keep other changes waiting.
@@ -119,6 +124,25 @@ def _cluster(name: str, mirror: Mirror) -> Json:
             ),
         }
     return cluster
+
+
+def _told_little() -> Json:
+    """How the place is spoken to. Headers go here, on the last step: Envoy adds some of its own to what it mirrors."""
+    gone: list[Json] = [{"prefix": one} for one in _PRIVATE]
+    gone.append({"safe_regex": {"regex": _SECRET}})
+    removed = typed(
+        "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+        mutations={"request_mutations": [{"remove_on_match": {"key_matcher": one}} for one in gone]},
+    )
+    codec = typed("envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec")
+    return typed(
+        _PROTOCOL,
+        explicit_http_config={"http_protocol_options": {}},
+        http_filters=[
+            {"name": "kept_here", "typed_config": removed},
+            {"name": "codec", "typed_config": codec},
+        ],
+    )
 
 
 def register(registry: Registry) -> None:

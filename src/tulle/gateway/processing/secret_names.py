@@ -6,10 +6,11 @@ import re
 from typing import Any, Final
 
 HIDDEN: Final = "****"
-_SECRET: Final = re.compile(
-    r"auth|cookie|secret|passw|token|api-?_?key|credential|session|signature|jwt|^key$|^code$|^sig$",
-    re.IGNORECASE,
+# within a name, in words that Envoy's expressions have as well
+SECRETS: Final = (
+    r"auth|cookie|secret|passw|token|api-?_?key|credential|session|signature|jwt|^key$|^code$|^sig$"
 )
+_SECRET: Final = re.compile(SECRETS, re.IGNORECASE)
 _MORE_IN_BODIES: Final = re.compile(r"private_?key|^pin$|^cvv\d?$|^cvc\d?$|^otp$|^ssn$", re.IGNORECASE)
 _TOKEN: Final = re.compile(r"(?i:bearer|basic) +\S+|eyJ[\w-]{5,}\.[\w-]+\.[\w-]*")
 
