@@ -6,6 +6,7 @@ import html
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from urllib.parse import urljoin, urlsplit
 
 import pytest
@@ -15,10 +16,16 @@ from tests.catalog.test_models import put_model
 from tests.control.bazaar import Bazaar
 from tests.observe.lines import as_read, line
 
+from tulle.catalog.hidden_names import HiddenNames
+from tulle.catalog.lake.masked import masked
+from tulle.catalog.lake.opened import Head
+from tulle.catalog.lake.record import HookRunPage
+from tulle.catalog.lake.rows import ExperimentsPage
 from tulle.catalog.page_values import ProcessView
 from tulle.catalog.query_log import repository_name
 from tulle.control import release
 from tulle.control.apply import apply_plan
+from tulle.engine.experiment import DataSetChange, Experiment
 from tulle.errors import Broken
 from tulle.gateway import applications, contract_step
 from tulle.gateway.apis import records, remarks
@@ -26,6 +33,7 @@ from tulle.gateway.apis.sight import Sight
 from tulle.gateway.applications import About
 from tulle.gateway.contract_record import Place
 from tulle.lake import pulls
+from tulle.lake.hooks.record import HookRun, Run
 from tulle.observe.calls import Calls
 from tulle.observe.calls import Place as Read
 from tulle.observe.operations import Operations
@@ -238,6 +246,19 @@ def test_what_is_kept_of_it_is_as_what_is_not_there(bazaar: Bazaar) -> None:
     get(bazaar, f"/lake/{kept}", cookie=cookie_of(bazaar, "vic"))
     assert kept in get(bazaar, f"/lake/{kept}x", 404, cookie_of(bazaar, "vic"))  # which may be suggested
     assert not HIDDEN.search(get(bazaar, f"/lake/{kept[2:]}", 404, kim).replace(kept[2:], ""))
+
+
+def test_what_hooks_are_called_and_why_nothing_is_compared_has_no_hidden_name() -> None:
+    head, hidden = Head("notes", False, "main", False), HiddenNames(frozenset({"payroll"}))
+    hook = HookRun("h", "check payroll", "payroll-is-whole", "failed", 1, None, None, "payroll has gone")
+    run = Run("r", "pre-merge", "main", "main", "", "failed", 1.0, 2.0)
+    (shown,) = masked(HookRunPage(head, run, (hook,)), hidden).hooks
+    assert (shown.action, shown.hook, shown.output) == ("check ••••", "payroll-is-whole", "•••• has gone")
+    change = DataSetChange("rows", problem="payroll cannot be read")
+    page = ExperimentsPage(head, "main", "try", (), (Experiment("try", "c", 1, 0, 1, (change,)),))
+    (found,) = masked(page, hidden).experiments
+    assert found.data_sets[0].problem == "•••• cannot be read"
+    assert masked(page, replace(hidden, products=frozenset({"notes"}))) is page
 
 
 @pytest.mark.parametrize("name", ["payrol", "bonusses"])

@@ -18,6 +18,9 @@ from tulle.catalog.lake.objects import FolderPage, ObjectPage
 from tulle.catalog.lake.pull_requests import PullPage, PullsPage
 from tulle.catalog.lake.record import HookRunPage, SettingsPage, Work, WorkPage
 from tulle.catalog.lake.refs import ReflogPage, RefsPage
+from tulle.catalog.lake.rows import ExperimentsPage
+from tulle.engine.experiment import Experiment
+from tulle.lake.hooks.record import HookRun
 from tulle.lake.pulls import Pull
 from tulle.lake.repository import Commit
 
@@ -84,12 +87,17 @@ def _(page: PullsPage, hide: Hide) -> PullsPage:
 
 @_masked.register
 def _(page: PullPage, hide: Hide) -> PullPage:
-    return replace(page, pull=_pull(page.pull, hide))
+    return replace(page, pull=_pull(page.pull, hide))  # its note and conflicts name refs and paths alone
 
 
 @_masked.register
 def _(page: HookRunPage, hide: Hide) -> HookRunPage:
-    return replace(page, hooks=tuple(replace(one, output=hide(one.output)) for one in page.hooks))
+    return replace(page, hooks=tuple(_hook(one, hide) for one in page.hooks))
+
+
+@_masked.register
+def _(page: ExperimentsPage, hide: Hide) -> ExperimentsPage:
+    return replace(page, experiments=tuple(_experiment(one, hide) for one in page.experiments))
 
 
 @_masked.register
@@ -114,6 +122,14 @@ def commit_masked(commit: Commit, hide: Hide) -> Commit:
 
 def _pull(one: Pull, hide: Hide) -> Pull:
     return replace(one, title=hide(one.title), description=hide(one.description), author=hide(one.author))
+
+
+def _hook(one: HookRun, hide: Hide) -> HookRun:
+    return replace(one, action=hide(one.action), hook=hide(one.hook), output=hide(one.output))
+
+
+def _experiment(one: Experiment, hide: Hide) -> Experiment:
+    return replace(one, data_sets=tuple(replace(each, problem=hide(each.problem)) for each in one.data_sets))
 
 
 def _work(one: Work, hide: Hide) -> Work:
