@@ -149,6 +149,22 @@ def test_of_many_workers_one_runs_each_task(database: Database, database_url: st
     assert max(at_once) > 1
 
 
+def test_of_what_is_kept_apart_one_task_runs_at_a_time(database: Database) -> None:
+    with database.write() as cx:
+        for where in ("here", "here", "there"):
+            tasks.ask(cx, "send", "x", {"where": where})
+    apart = tasks.Apart("where")
+    first, second = (apart.take(database, ["send"], "me") for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert [first.request["where"], second.request["where"]] == ["here", "there"]
+    assert apart.take(database, ["send"], "me") is None
+    assert not tasks.run_one(database, {"send": lambda _: {}}, "me", apart)
+    apart.end(first)
+    assert tasks.run_one(database, {"send": lambda _: {}}, "me", apart)
+    assert not tasks.run_one(database, {"send": lambda _: {}}, "me", apart)
+
+
 def test_a_worker_runs_what_comes_and_stops(database: Database) -> None:
     worker = tasks.Worker(database, {"count": lambda _: {}}, pause=0.01)
     worker.start()

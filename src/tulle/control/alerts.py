@@ -8,14 +8,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import ColumnElement
 
 from tulle.catalog import history
 from tulle.catalog.history import CheckView
@@ -30,8 +28,7 @@ from tulle.observe.channels import Channels, Message
 from tulle.observe.incidents import RECOVERED, TEST_QUERIES, Incident
 from tulle.spec.product import DataProduct
 from tulle.state import products, tasks
-from tulle.state.tables import tasks as task_table
-from tulle.state.tasks import Again, Running, Worker
+from tulle.state.tasks import Again, Apart, Running, Worker
 
 LOG = logging.getLogger("tulle")
 TRIES = (10.0, 60.0, 300.0, 1800.0, 3600.0, 3600.0)  # seconds until the next one
@@ -45,12 +42,9 @@ class Alerts:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._busy: Counter[str] = Counter()  # channels that are sent to just now
-        self._lock = threading.Lock()
-        handlers = {incidents.TASK: self.send}
+        handlers, apart = {incidents.TASK: self.send}, Apart("channel")
         self._workers = [
-            Worker(workspace.database, handlers, pause=PAUSE_SECONDS, among=self._free)
-            for _ in range(SENDERS)
+            Worker(workspace.database, handlers, pause=PAUSE_SECONDS, apart=apart) for _ in range(SENDERS)
         ]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="alerts", daemon=True)
@@ -67,12 +61,6 @@ class Alerts:
         for worker in self._workers:
             worker.stop(timeout=2 / SENDERS)
         self._thread.join(2)
-
-    def _free(self) -> ColumnElement[bool] | None:
-        """Of which tasks one may be taken now: of channels that nothing is being sent to."""
-        with self._lock:
-            busy = [name for name, number in self._busy.items() if number]
-        return task_table.c.request["channel"].as_string().not_in(busy) if busy else None
 
     def _follow(self) -> None:
         while not self._stop.is_set():
@@ -96,8 +84,6 @@ class Alerts:
             if channel is not None and RECOVERED in channel.on:
                 return {"sent": False, "over": True}  # what is over is not told as new after its end
         message = compose(self._workspace, incident, event)
-        with self._lock:
-            self._busy[name] += 1
         try:
             Channels(self._workspace.settings, self._workspace.database).send(name, message)
         except TulleError as exc:
@@ -105,9 +91,6 @@ class Alerts:
             if isinstance(exc, Unavailable) and task.attempts <= len(TRIES):
                 raise Again(TRIES[task.attempts - 1], exc) from None
             raise
-        finally:
-            with self._lock:
-                self._busy[name] -= 1
         return {"sent": True}
 
 

@@ -196,17 +196,42 @@ def take(
     return _task(taken)
 
 
+class Apart:
+    """Has workers of one process run at most one task at a time of those whose request has the same `name`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._busy: set[str] = set()
+        self._lock = threading.Lock()
+
+    def take(self, database: Database, kinds: Sequence[str], owner: str) -> Task | None:
+        """As `take`, but none that would be a second one; `end` is to be called when it has ended."""
+        with self._lock:
+            free = tasks.c.request[self._name].as_string().not_in(self._busy) if self._busy else None
+            task = take(database, kinds, owner, free)
+            if task is not None:
+                self._busy.add(str(task.request[self._name]))
+            return task
+
+    def end(self, task: Task) -> None:
+        """Another one may be taken."""
+        with self._lock:
+            self._busy.discard(str(task.request[self._name]))
+
+
 def run_one(
-    database: Database,
-    handlers: Mapping[str, Handler],
-    owner: str,
-    among: ColumnElement[bool] | None = None,
+    database: Database, handlers: Mapping[str, Handler], owner: str, apart: Apart | None = None
 ) -> bool:
-    """Take a due task, as `take`, and run its handler; False when there was none."""
-    task = take(database, list(handlers), owner, among)
+    """Take a due task and run its handler; False when there was none."""
+    kinds = list(handlers)
+    task = take(database, kinds, owner) if apart is None else apart.take(database, kinds, owner)
     if task is None:
         return False
-    _run(database, task, handlers[task.kind])
+    try:
+        _run(database, task, handlers[task.kind])
+    finally:
+        if apart is not None:
+            apart.end(task)
     return True
 
 
@@ -239,7 +264,7 @@ def run_now(database: Database, id_: str, handler: Handler, owner: str) -> None:
 
 
 class Worker:
-    """A thread that runs tasks as they come due; where `among` gives a condition, those for which that holds."""
+    """A thread that runs tasks as they come due; several that share an `apart` as that says."""
 
     def __init__(
         self,
@@ -247,12 +272,12 @@ class Worker:
         handlers: Mapping[str, Handler],
         *,
         pause: float = 0.2,
-        among: Callable[[], ColumnElement[bool] | None] = lambda: None,
+        apart: Apart | None = None,
     ) -> None:
         self._database = database
         self._handlers = dict(handlers)
         self._pause = pause
-        self._among = among
+        self._apart = apart
         self._stop = threading.Event()
         self._owner = uuid4().hex
         self._thread = threading.Thread(target=self._work, name="tasks", daemon=True)
@@ -269,7 +294,7 @@ class Worker:
     def _work(self) -> None:
         while not self._stop.is_set():
             try:
-                if run_one(self._database, self._handlers, self._owner, self._among()):
+                if run_one(self._database, self._handlers, self._owner, self._apart):
                     continue
             except Exception:
                 log.exception("tasks cannot be taken; trying again")
