@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from tulle.errors import Broken, Invalid, Problem
 from tulle.spec.document import Document, refuse
 from tulle.spec.load import Schema, load_document, validate
-from tulle.spec.rate_limit import RateLimit
+from tulle.spec.rate_limit import RATE_SCHEMA, RateLimit
 
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 LARGEST_KEYS: Final = 65_536  # bytes of a set of public keys
@@ -113,7 +113,7 @@ def _object(properties: Mapping[str, Any], description: str, **more: Any) -> dic
     }
 
 
-_LIMIT = {"type": "string", "description": "requests/period, such as 50/1s"}
+_LIMIT = {**RATE_SCHEMA, "description": "requests/period, such as 50/1s"}
 _CLAIM = {
     "type": "string",
     "pattern": r"^[A-Za-z0-9_:-]{1,100}(\.[A-Za-z0-9_:-]{1,100}){0,4}$",

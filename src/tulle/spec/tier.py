@@ -18,7 +18,7 @@ from tulle.config import Settings
 from tulle.errors import Broken, Invalid, NotFound, Problem, did_you_mean
 from tulle.spec.document import Document
 from tulle.spec.load import Schema, load_document, validate
-from tulle.spec.rate_limit import RateLimit
+from tulle.spec.rate_limit import RATE_SCHEMA, RateLimit
 from tulle.spec.schedule import DURATION, DURATION_WORDS, duration
 
 MOST_LIMITS: Final = 5  # of one tier: each is one more thing that every request is counted by
@@ -128,7 +128,7 @@ def limits_in_words(limits: Sequence[RateLimit]) -> str:
 
 # ── in files ─────────────────────────────────────────────────────────────────────────────────────────────
 
-_LIMIT = {"type": "string", "description": "requests/period, such as 100/1s"}
+_LIMIT = {**RATE_SCHEMA, "description": "requests/period, such as 100/1s"}
 TIERS_SCHEMA: Final[Mapping[str, Any]] = {
     "type": "array",
     "maxItems": MOST_TIERS,

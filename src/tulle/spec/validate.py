@@ -1,8 +1,9 @@
 """A document against a JSON Schema: every error at once, in sentences, each at its place.
 
 Beyond the schema itself, annotations help the sentences: `x-expected` says in words what a value must be
-(where a pattern or several alternatives would otherwise be shown), `x-instead` maps words people try to the
-right ones, and `description` explains a missing property. Knows nothing of products; every slice that reads
+(where a pattern or several alternatives would otherwise be shown), `x-example` is a value that would do (where one in
+quotes would be no better than without), `x-instead` maps words people try to the right ones, and `description` explains
+a missing property. Knows nothing of products; every slice that reads
 YAML brings its own schema.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -32,6 +33,8 @@ _YAML_1_1_BOOLEANS = {"yes", "no", "on", "off", "y", "n"}
 # `{type: decimal(10,2)}` is `{type: "decimal(10", "2)": null}` to YAML.
 _CUT_START, _CUT_END = re.compile(r"[a-z]+\([0-9]+"), re.compile(r"[0-9]+\)")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_WITH_UNIT = re.compile(r"-?[0-9]+(\.[0-9]+)? ?[A-Za-z%]{1,12}")
+_LONGEST_REPAIRED = 60  # characters of a value that a hint says again
 _MOST_ERRORS = 500  # a document with more is beyond reading
 
 
@@ -190,6 +193,8 @@ class _Telling:
     def _missing(self, error: Any, path: Path) -> Problem:
         name = error.kind.property
         schema = self.schema.part([*error.schema_path[:-1], "properties", name])
+        if schema is None and not error.instance_path:  # of alternatives, which only say what they need
+            schema = self.schema.part(["properties", name])
         text = schema.get("description") if isinstance(schema, Mapping) else None
         # The key that holds the mapping is what a reader looks for; an entry of a list has none.
         by_key = bool(path) and isinstance(path[-1], str)
@@ -245,26 +250,44 @@ class _Telling:
     def _repair(self, error: Any, path: Path) -> str | None:
         """How to write what was meant, for the traps YAML sets."""
         expected, value, raw = _types_of(error, self.schema), error.instance, self.document.raw(path)
+        holder = self.schema.part(error.schema_path[:-1])
+        if not isinstance(holder, Mapping):
+            holder = {}
+        if expected and "x-example" in holder:
+            return f"for example {holder['x-example']}"
         if not isinstance(value, str):
-            holder = self.schema.part(error.schema_path[:-1])
-            pattern = holder.get("pattern", "") if isinstance(holder, Mapping) else ""
-            helps = "string" in expected and raw and re.search(pattern, raw)
+            helps = "string" in expected and raw and re.search(holder.get("pattern", ""), raw)
+            if "array" in expected and isinstance(value, dict):
+                return "write a list: each entry begins with a dash, or all stand in [ ]"
             return f"put it in quotes: '{raw}'" if helps else None
         if _CUT_START.fullmatch(value):
             beside = self.document.at(path[:-1])
             rest = next((key for key in beside if _CUT_END.fullmatch(str(key))), "…)")
             return f"inside {{ }} a comma ends the value; put it in quotes: '{value},{rest}'"
-        return _repaired_text(value, expected)
+        return _repaired_text(value, expected, holder.get("required", ()))
 
 
-def _repaired_text(value: str, expected: set[str]) -> str | None:
-    """A hint where text was written and another type was wanted."""
+def _repaired_text(value: str, expected: set[str], required: Sequence[str]) -> str | None:
+    """A hint where text was written and another type was wanted; `required` are members of a mapping."""
     if "boolean" in expected and value.lower() in _YAML_1_1_BOOLEANS:
         return "write true or false; yes, no, on and off are text"
     if "boolean" in expected and value.lower() in {"true", "false"}:
         return "write true or false without quotes"
     if {"integer", "number"} & expected and _NUMBER.fullmatch(value):
         return "write the number without quotes"
+    if {"integer", "number"} & expected and _WITH_UNIT.fullmatch(value):
+        return "write the number alone, without a unit"
+    return _in_brackets(value, expected, required)
+
+
+def _in_brackets(value: str, expected: set[str], required: Sequence[str]) -> str | None:
+    """A text as the only entry of the list, or the only member of the mapping, that was wanted."""
+    if not 0 < len(value) <= _LONGEST_REPAIRED or "'" in value:
+        return None
+    if "array" in expected and "string" not in expected:
+        return f"write a list: ['{value}']"
+    if expected == {"object"} and len(required) == 1:
+        return f"write a mapping: {{{required[0]}: '{value}'}}"
     return None
 
 
@@ -366,7 +389,7 @@ def _found(value: Any) -> str:
         case list():
             return f"a list of {_counted(len(value))}" if value else "an empty list"
         case _:
-            return "a mapping"
+            return "a mapping" if value else "an empty mapping"
 
 
 def _dotted(path: list[str | int]) -> str:

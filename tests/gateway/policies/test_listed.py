@@ -87,6 +87,47 @@ def test_every_problem_is_told_with_its_place() -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        ("policy: rate-limit, limits: 3", "for example [100/1s, 10000/1d]"),
+        ("policy: rate-limit, limits: {requests: 3}", "for example [100/1s, 10000/1d]"),
+        ("policy: rate-limit, limits: [3]", "for example 100/1s"),
+        ("policy: rate-limit, limits: 5/400d", "for example 10000/7d"),
+        ("policy: rate-limit, limits: 5/75ms", "for example 5/100ms"),
+        ("policy: rate-limit, limits: 99999999999/1s", "leave the limit out"),
+        ("policy: rate-limit, limits: 5/1s, by: 7", "for example client"),
+        ("policy: quota, limits: 3", "for example [1000/1d]"),
+        ("policy: quota, key: [client]", "limits: requests/period, such as 10000/1d"),
+        ("policy: quota, limits: 5/1d, key: client", "write a list: ['client']"),
+        ("policy: spike-control, limit: 50", "for example 100/1s"),
+        ("policy: basic-auth, limit: 5", "for example 100/1s"),
+        ("policy: public, limit: 5", "for example 100/1s"),
+        ("policy: jwt, issuer: a, jwks_uri: 'https://a.example', limit: 5", "for example 100/1s"),
+        ("policy: cors, origins: '*'", "write a list: ['*']"),
+        ("policy: cors, origins: [3]", "for example https://app.example.com"),
+        ("policy: ip-allow, addresses: [10]", "for example 10.0.0.0/8"),
+        ("policy: mirror, to: 5", "for example https://shadow.example.com"),
+        ("policy: body-limit, max_bytes: 64KB", "write the number alone, without a unit"),
+        ("policy: redaction, fields: [$.a]", "write a mapping: {path: '$.a'}"),
+        ("policy: redaction, fields: {path: $.a}", "write a list: each entry begins with a dash"),
+        ("policy: compression, operations: {path: /a}", "write a list: each entry begins with a dash"),
+        ("policy: compression, operations: [{path: 5}]", "for example /items/{id}"),
+        ("policy: compression, environments: prod", "write a list: ['prod']"),
+    ],
+)
+def test_what_is_to_be_done_can_be_typed_in(written: str, hint: str) -> None:
+    (told,) = problems(f"- {{{written}}}")
+    assert hint in told, told
+    assert "put it in quotes" not in told
+
+
+def test_a_limit_of_thousands_of_digits_is_told_in_few() -> None:
+    (told,) = problems(f"- {{policy: rate-limit, limits: {'9' * 5000}/1s}}")
+    assert "is not understood (write requests/period" in told
+    assert len(told) < 300
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("{}", "a list of up to"),

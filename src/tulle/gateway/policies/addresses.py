@@ -28,7 +28,7 @@ _PROPERTIES: Final[Json] = {
         "type": "array",
         "minItems": 1,
         "maxItems": 1000,
-        "items": {"type": "string"},
+        "items": {"type": "string", "x-example": "10.0.0.0/8"},
         "description": "addresses and networks, such as 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32",
     }
 }

@@ -14,7 +14,7 @@ def _paths(description: str) -> Json:
         "type": "array",
         "minItems": 1,
         "maxItems": 50,
-        "items": {"type": "string", "minLength": 1, "maxLength": 500},
+        "items": {"type": "string", "minLength": 1, "maxLength": 500, "x-example": "$.features.customer"},
         "description": description,
     }
 

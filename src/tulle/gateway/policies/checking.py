@@ -14,7 +14,7 @@ from tulle.gateway.policies.kind import Check, Kind, Parts, Settings, Spot, Unfi
 from tulle.gateway.policies.steps import checked_step
 from tulle.serving.access import Access
 from tulle.serving.ways_in import Credential, WayIn
-from tulle.spec.rate_limit import RateLimit
+from tulle.spec.rate_limit import RATE_SCHEMA, RateLimit
 from tulle.spec.source import CONNECTION_NAME
 
 CONNECTION: Final[Json] = {
@@ -22,7 +22,7 @@ CONNECTION: Final[Json] = {
     "pattern": CONNECTION_NAME,
     "x-expected": "the name of a connection",
 }
-LIMIT: Final[Json] = {"type": "string", "description": "of each caller: requests/period, such as 50/1s"}
+LIMIT: Final[Json] = {**RATE_SCHEMA, "description": "of each caller: requests/period, such as 50/1s"}
 _OURS: Final = frozenset({"limit", "contract"})  # of the settings, not the processor's
 
 

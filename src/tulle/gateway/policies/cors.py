@@ -62,7 +62,7 @@ _PROPERTIES: Final[Json] = {
         "type": "array",
         "minItems": 1,
         "maxItems": 100,
-        "items": {"type": "string"},
+        "items": {"type": "string", "x-example": "https://app.example.com"},
         "description": "https://app.example.com, https://*.example.com, or '*' for every page",
     },
     "methods": _names("methods that pages may use (GET and POST)"),

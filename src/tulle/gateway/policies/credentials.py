@@ -17,7 +17,7 @@ from tulle.gateway.envoy_values import ELSEWHERE, Json, typed
 from tulle.gateway.policies.kind import Kind, Parts, Registry, Settings, Spot, Unfit
 from tulle.serving.access import ACCESS_SCHEMA, Access, Keys, Public, demand_few, parse_access
 from tulle.serving.ways_in import KEY, Credential, Place, WayIn, ways_of
-from tulle.spec.rate_limit import RateLimit
+from tulle.spec.rate_limit import RATE_SCHEMA, RateLimit
 
 _HEADER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _TAKEN: Final = frozenset({"authorization", "host", "connection", "content-length", "content-type", "te"})
@@ -124,7 +124,7 @@ def _ways(opening: Opening) -> Sequence[WayIn]:
     return found
 
 
-_LIMIT: Final[Json] = {"type": "string", "description": "requests/period of each, such as 50/1s"}
+_LIMIT: Final[Json] = {**RATE_SCHEMA, "description": "requests/period of each, such as 50/1s"}
 _CLIENT_ID: Final[Json] = {
     "query": {
         "type": "boolean",

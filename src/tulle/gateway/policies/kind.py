@@ -229,6 +229,7 @@ _OPERATIONS: Final[Json] = {
             },
             "path": {
                 "type": "string",
+                "x-example": "/items/{id}",
                 "description": "a path template below the service's address, such as /fraud/predict or /items/{id}",
             },
         },

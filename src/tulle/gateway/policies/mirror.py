@@ -35,6 +35,7 @@ class Mirror:
 _PROPERTIES: Final[Json] = {
     "to": {
         "type": "string",
+        "x-example": "https://shadow.example.com",
         "maxLength": 300,
         "description": "where to: https://… or http://…, a host and maybe a port; the path stays",
     },

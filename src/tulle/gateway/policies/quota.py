@@ -8,13 +8,15 @@ from typing import Final
 from tulle.gateway.envoy_values import Json
 from tulle.gateway.policies.kind import Named, Registry, Settings
 from tulle.gateway.policies.steps import step_kind
+from tulle.spec.rate_limit import RATE_SCHEMA
 
 _LIMITS: Final[Json] = {
     "type": ["string", "array"],
     "minItems": 1,
     "maxItems": 10,
-    "items": {"type": "string", "x-expected": "requests/period, such as 1000/1d"},
+    "items": RATE_SCHEMA,
     "x-expected": "requests/period, or a list of such",
+    "x-example": "[1000/1d]",
 }
 _PROPERTIES: Final[Json] = {
     "limits": {**_LIMITS, "description": "requests/period, such as 10000/1d; each has to have room"},
@@ -37,7 +39,7 @@ _PROPERTIES: Final[Json] = {
         "type": "array",
         "minItems": 1,
         "maxItems": 10,
-        "items": {"type": "string", "minLength": 1, "maxLength": 600},
+        "items": {"type": "string", "minLength": 1, "maxLength": 600, "x-example": "client"},
         "description": "of whom: client, tier, address, path, method, `header:<name>`, `query:<name>`, "
         "`claim:<name>`, `body:<JSON path>`, several together ([client])",
     },

@@ -13,7 +13,7 @@ from typing import Final
 from tulle.errors import Invalid
 from tulle.gateway.envoy_values import Json
 from tulle.gateway.policies.kind import Count, Kind, Parts, Registry, Settings, Spot, Unfit
-from tulle.spec.rate_limit import RateLimit
+from tulle.spec.rate_limit import RATE_SCHEMA, RateLimit
 
 MOST_WINDOWS: Final = 4
 BY: Final = re.compile(
@@ -34,12 +34,14 @@ _PROPERTIES: Final[Json] = {
         "type": ["string", "array"],
         "minItems": 1,
         "maxItems": MOST_WINDOWS,
-        "items": {"type": "string"},
+        "items": RATE_SCHEMA,
         "x-expected": "requests/period, or a list of such",
+        "x-example": "[100/1s, 10000/1d]",
         "description": "requests/period, such as 100/1s; several hold together",
     },
     "by": {
         "type": "string",
+        "x-example": "client",
         "x-expected": "client, address, all, header:<name> or claim:<name>",
         "description": "of whom: client (the usual; an address, where callers show nothing), address, all together, "
         "header:<name> or claim:<name> of a token",

@@ -20,7 +20,11 @@ _FIELD: Final[Json] = {
     "additionalProperties": False,
     "required": ["path"],
     "properties": {
-        "path": {"type": "string", "description": "a JSON path (RFC 9535), without filters and slices"},
+        "path": {
+            "type": "string",
+            "x-example": "$.results[*].data.ssn",
+            "description": "a JSON path (RFC 9535), without filters and slices",
+        },
         "action": {
             "enum": ["remove", "mask", "hash", "null", "constant"],
             "description": "what becomes of it (remove)",

@@ -11,12 +11,12 @@ from typing import Final
 from tulle.errors import Invalid
 from tulle.gateway.envoy_values import SPIKES, Json, typed
 from tulle.gateway.policies.kind import Kind, Parts, Registry, Settings, Spike, Spot, Unfit
-from tulle.spec.rate_limit import RateLimit
+from tulle.spec.rate_limit import RATE_SCHEMA, RateLimit
 
 _SHORTEST_MS: Final = 50
 
 _PROPERTIES: Final[Json] = {
-    "limit": {"type": "string", "description": "requests/period that the service takes, such as 100/1s"},
+    "limit": {**RATE_SCHEMA, "description": "requests/period that the service takes, such as 100/1s"},
     "queue": {
         "type": "integer",
         "minimum": 0,
