@@ -68,6 +68,19 @@ def test_a_page_may_read_a_refusal(put: Put) -> None:
     assert refused.headers["access-control-allow-origin"] == PAGE
 
 
+def test_what_is_nobodys_no_page_reads(put: Put) -> None:
+    mesh, asked = put(LISTED), {"origin": PAGE, **as_client("app-a")}
+    for path, more, status, kind in (
+        ("/nothing", {}, 404, "UnknownService"),
+        (f"{API}nobody/x", {}, 404, "UnknownService"),
+        (f"{API}first/%2fx", {}, 400, "InvalidRequest"),
+        (f"{API}first/x", {"x-long": "y" * 40_000}, 431, "HeadersTooLarge"),
+    ):
+        refused = mesh.ask(path, {**asked, **more})
+        check_error(refused, status, kind)
+        assert "access-control-allow-origin" not in refused.headers
+
+
 def test_every_page_where_the_list_says_so(put: Put) -> None:
     mesh = put("- {policy: cors, origins: ['*']}")
     assert preflight(mesh, "https://anywhere.example").status == 200
