@@ -14,6 +14,7 @@ from tulle.catalog.uses import Wanted, one_page, uses
 from tulle.control import access_overview, deployment, service_access, service_policies
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid
+from tulle.gateway.faults import Fault, write_faults
 from tulle.server.lake_doors import lake_access
 from tulle.serving.traffic import single
 from tulle.state import products
@@ -127,6 +128,23 @@ def test_a_service_is_as_its_deployment_says(workspace: Workspace) -> None:
     deployment.end(workspace, "calc", sunset_at=1.0)
     assert found(workspace, "calc") == set()
     deployment.go_on(workspace, "calc")
+
+
+def test_what_the_gateway_has_not_taken_is_told_with_what_holds_instead(workspace: Workspace) -> None:
+    wanted = found(workspace, "orders")
+    kept = Fault("orders@v3", "", "there is no connection 'login'", 1.0, is_kept=True)
+    closed = Fault("orders@v2", "", "no such plugin", 1.0, is_kept=False)
+    write_faults(workspace.settings, [kept, closed])
+    told = found(workspace, "orders")
+    instead = ("others whoever was let in before", "prod", "as before")
+    ((why, more),) = {one[3:] for one in told if one[:3] == instead}
+    assert kept.sentence == f"{why}, {more}"
+    changed = {one for one in told if "not in force" in one[4]}
+    assert {one[4].partition(";")[0] for one in changed} == {"as version v2 says", "as version v3 says"}
+    assert len(changed) == 3
+    assert wanted - told == {(*one[:4], one[4].removesuffix("; wanted, and not in force")) for one in changed}
+    write_faults(workspace.settings, [])
+    assert found(workspace, "orders") == wanted
 
 
 def test_they_are_among_who_may_use_what_a_page_at_a_time(workspace: Workspace) -> None:

@@ -32,3 +32,16 @@ def test_what_is_said_is_kept_told_and_taken_back(tmp_path: Path) -> None:
     service_policies.end_others(database, ["others"])
     assert set(said_at_deployment(database)) == {("others", "")}
     database.close()
+
+
+def test_what_is_taken_back_is_as_it_was_said(tmp_path: Path) -> None:
+    database: Database = open_database(f"sqlite:///{tmp_path}/state.db")
+    assert set_policies(database, "sold", LIST) is None
+    before = set_policies(database, "sold", [])
+    service_policies.take_back(database, "sold", LIST, None)  # that is not said any more
+    assert said_at_deployment(database) == {("sold", ""): ()}
+    service_policies.take_back(database, "sold", [], before)
+    assert said_at_deployment(database) == {("sold", ""): tuple(LIST)}
+    service_policies.take_back(database, "sold", LIST, None)
+    assert said_at_deployment(database) == {}
+    database.close()

@@ -135,6 +135,29 @@ def test_policies_of_an_api_are_set_by_hand_and_stay_over_apply(mesh: Mesh, tmp_
     assert asked() == (200, "version", "acme")
 
 
+@pytest.mark.parametrize(
+    ("policies", "told"),
+    [
+        ("[{policy: oauth2-introspection, connection: nope}]", "there is no connection 'nope'"),
+        ("[{policy: custom, plugin: 'os.system'}]", "os.system"),
+    ],
+)
+def test_what_the_gateway_does_not_take_is_refused_and_nothing_is_changed(
+    mesh: Mesh, tmp_path: Path, policies: str, told: str
+) -> None:
+    listed = tmp_path / "list.yaml"
+    listed.write_text(policies)
+    for of in (("service", "policies", "order-book"), ("api", "policies", "books", "v1")):
+        before = mesh.json(*of)
+        refused = mesh.tulle(*of, "--set", str(listed), check=False)
+        assert refused.returncode != 0
+        assert "the gateway does not take these policies" in refused.stderr
+        assert told in refused.stderr
+        assert "nothing was changed" in refused.stderr
+        assert mesh.json(*of) == before
+        assert before["fault"] is None
+
+
 class Load:
     """Requests without a pause from two connections, until it is left; what each was answered."""
 

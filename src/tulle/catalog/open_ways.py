@@ -14,6 +14,7 @@ from tulle.errors import Broken, TulleError
 from tulle.gateway import service_keys, service_policies
 from tulle.gateway.apis import records
 from tulle.gateway.apis.instance import instances
+from tulle.gateway.faults import Fault, read_faults
 from tulle.gateway.in_force import target_among, target_named
 from tulle.gateway.policies.automated import MeshPolicies, Target
 from tulle.gateway.policies.entry import Policy
@@ -27,6 +28,7 @@ from tulle.state.db import Database, now
 
 By = Literal["everybody", "tokens", "group", "directory", "others"]
 _Row = tuple[By, str, str, str]  # by what, who, limits, why
+_Faults = Mapping[tuple[str, str], Fault]  # by service or version of an API, and environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +54,19 @@ def open_ways(
     What cannot be read is told as a way that is not known.
     """
     of_mesh = MeshPolicies(settings.policies)
-    for way in _of_services(settings, database, documents, of_mesh):
+    faults = {(one.service, one.environment): one for one in read_faults(settings)}
+    for way in _of_services(settings, database, documents, of_mesh, faults):
         if only is None or way.service in only:
             yield way
-    yield from _of_apis(settings, database, documents, of_mesh, only)
+    yield from _of_apis(settings, database, documents, of_mesh, faults, only)
 
 
 def _of_services(
-    settings: Settings, database: Database, documents: Mapping[str, DataProduct], of_mesh: MeshPolicies
+    settings: Settings,
+    database: Database,
+    documents: Mapping[str, DataProduct],
+    of_mesh: MeshPolicies,
+    faults: _Faults,
 ) -> Iterator[OpenWay]:
     with database.read() as connection:
         accesses, damaged = service_keys.readable_accesses(connection)
@@ -87,7 +94,7 @@ def _of_services(
             rows = tuple(_rows(of_mesh, target, access, by, plain, says))
         except TulleError as exc:
             rows = (_not_known(exc),)
-        for who_by, who, limits, why in rows:
+        for who_by, who, limits, why in _with_fault(rows, faults.get(at_place)):
             yield OpenWay(who_by, who, one.service, place, limits, why)
 
 
@@ -96,6 +103,7 @@ def _of_apis(
     database: Database,
     documents: Mapping[str, DataProduct],
     of_mesh: MeshPolicies,
+    faults: _Faults,
     only: Collection[str] | None,
 ) -> Iterator[OpenWay]:
     product_of = {one.service: one.product for one in generation.everywhere(database)}
@@ -109,8 +117,20 @@ def _of_apis(
             rows = tuple(_rows(of_mesh, target, one.version.access, says, one.policies, by))
         except TulleError as exc:
             rows = (_not_known(exc),)
-        for who_by, who, limits, why in rows:
+        fault = faults.get((f"{one.api.name}@{one.version.version}", one.environment))
+        for who_by, who, limits, why in _with_fault(rows, fault):
             yield OpenWay(who_by, who, one.api.name, one.place, limits, why)
+
+
+def _with_fault(rows: Sequence[_Row], fault: Fault | None) -> Iterator[_Row]:
+    """What is wanted, and beside it what holds where the gateway has not taken that."""
+    if fault is None:
+        yield from rows
+        return
+    for by, who, limits, why in rows:
+        yield by, who, limits, f"{why}; wanted, and not in force"
+    if fault.is_kept:
+        yield "others", "whoever was let in before", "as before", fault.sentence
 
 
 def _not_known(problem: TulleError) -> _Row:

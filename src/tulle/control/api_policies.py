@@ -6,7 +6,7 @@ set by hand holds over `apply` and restarts until it is taken back, as a binding
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from tulle.config import Settings
 from tulle.control import apis
 from tulle.control.policy_names import PolicyNames
 from tulle.control.policy_problems import demanded_list
+from tulle.control.refused_policies import Watch
 from tulle.control.set_problems import SetProblems
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, Problem, TulleError
@@ -39,6 +40,7 @@ class ApiPolicies:
     instance: Instance
     joined: tuple[tuple[Policy, str], ...]
     warnings: tuple[Problem, ...] = ()  # what is most likely not meant in the list that was said just now
+    is_followed: bool = True  # whether the gateway could be told of it
 
     @property
     def sets(self) -> tuple[str, ...]:
@@ -61,23 +63,32 @@ def set_policies(
     *,
     environment: str | None = None,
     actor: str = "",
+    settle: Callable[[], bool] = lambda: True,
 ) -> ApiPolicies:
     """Say the policies of a version in an environment from now on, whatever its file says; None: as that says.
 
-    `text` is what `policies:` would hold in its file, as YAML or JSON. Invalid with every problem in it.
+    `text` is what `policies:` would hold in its file, as YAML or JSON. `settle` makes the gateway follow, and tells
+    whether it did. Invalid with every problem in the list, and where the gateway does not take it.
     """
     _demand_declared(workspace, name)
-    found = apis.instance(workspace, name, version, environment)
+    at = apis.instance(workspace, name, version, environment)
     wanted: list[dict[str, Any]] | None = None
     warnings: tuple[Problem, ...] = ()
     if text is not None:
-        said = demanded_list(workspace.settings, text, lambda written: _unfit(workspace, found, written))
+        said = demanded_list(workspace.settings, text, lambda written: _unfit(workspace, at, written))
         wanted, warnings = said.policies, said.warnings
-        target = target_of(workspace.database, found)
+        target = target_of(workspace.database, at)
         SetProblems(workspace.settings).demand(target, wanted, f"API '{name}' {version}")
-    place = found.environment
-    own_policies.set_policies(workspace.database, name, version, place, wanted, actor=actor)
-    return replace(policies(workspace, name, version, environment), warnings=warnings)
+    place = at.environment
+    watch = Watch.of(workspace.settings, f"{name}@{version}", place)
+    before = own_policies.set_policies(workspace.database, name, version, place, wanted, actor=actor)
+
+    def take_back() -> None:
+        own_policies.take_back(workspace.database, name, version, place, wanted or [], before, actor=actor)
+
+    is_followed = watch.settled(settle, take_back) if wanted is not None else settle()
+    found = policies(workspace, name, version, environment)
+    return replace(found, warnings=warnings, is_followed=is_followed)
 
 
 def _unfit(workspace: Workspace, found: Instance, written: Sequence[Written]) -> Iterator[Misplaced]:

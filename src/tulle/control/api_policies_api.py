@@ -31,10 +31,9 @@ def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> 
     guard = Guard(workspace, access)
 
     def changed(found: ApiPolicies) -> dict[str, Any]:
-        is_published = settle()  # only then is it known whether the gateway takes it
         plain = api_policies.as_plain(workspace.settings, found)
         pin = pin_of(workspace.database)
-        is_taken = is_published and plain["fault"] is None and pin is None
+        is_taken = found.is_followed and plain["fault"] is None and pin is None
         return {**plain, "in_force": is_taken, "waits_for_resume": pin.sentence if pin is not None else ""}
 
     @api.get("")
@@ -59,9 +58,10 @@ def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> 
         """Say them by hand."""
         guard.demand(request, name, environment)
         text = json.dumps(body.policies)
-        return changed(
-            api_policies.set_policies(workspace, name, version, text, environment=environment, actor=by)
+        found = api_policies.set_policies(
+            workspace, name, version, text, environment=environment, actor=by, settle=settle
         )
+        return changed(found)
 
     @api.delete("")
     def reset(
@@ -69,8 +69,9 @@ def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> 
     ) -> dict[str, Any]:
         """Let them be as the version says again."""
         guard.demand(request, name, environment)
-        return changed(
-            api_policies.set_policies(workspace, name, version, None, environment=environment, actor=by)
+        found = api_policies.set_policies(
+            workspace, name, version, None, environment=environment, actor=by, settle=settle
         )
+        return changed(found)
 
     return api

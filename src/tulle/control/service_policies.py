@@ -6,7 +6,7 @@ For services that exist; the gateway follows with the next settling, which is at
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from tulle.config import Settings
 from tulle.control import deployment
 from tulle.control.policy_names import PolicyNames, unmet_of_service
 from tulle.control.policy_problems import demanded_list
+from tulle.control.refused_policies import Watch
 from tulle.control.release import Declared, chosen_version, declared_service
 from tulle.control.set_problems import SetProblems
 from tulle.control.workspace import Workspace
@@ -43,6 +44,7 @@ class InForce:
     joined: tuple[Policy, ...]
     is_consumers: bool = True  # whether the environment is theirs
     warnings: tuple[Problem, ...] = ()  # what is most likely not meant in the list that was said just now
+    is_followed: bool = True  # whether the gateway could be told of it
 
 
 def policies(workspace: Workspace, name: str, environment: str | None = None) -> InForce:
@@ -73,11 +75,18 @@ def _said(workspace: Workspace, found: Declared, place: str) -> tuple[Sequence[M
 
 
 def set_policies(
-    workspace: Workspace, name: str, text: str | None, *, environment: str | None = None, actor: str = ""
+    workspace: Workspace,
+    name: str,
+    text: str | None,
+    *,
+    environment: str | None = None,
+    actor: str = "",
+    settle: Callable[[], bool] = lambda: True,
 ) -> InForce:
     """Say a service's policies from now on, whatever its packages say; None: as they say.
 
-    `text` is what `policies:` would hold in its file, as YAML or JSON. Invalid with every problem in it.
+    `text` is what `policies:` would hold in its file, as YAML or JSON. `settle` makes the gateway follow, and tells
+    whether it did. Invalid with every problem in the list, and where the gateway does not take it.
     """
     declared = declared_service(workspace, name)
     product = declared.product
@@ -90,8 +99,15 @@ def set_policies(
         wanted, warnings = said.policies, said.warnings
         target = target_named(name, deployment.name_of(settings, place), product)
         SetProblems(settings).demand(target, wanted, f"service '{name}'")
-    service_policies.set_policies(workspace.database, name, wanted, environment=place, actor=actor)
-    return replace(policies(workspace, name, environment), warnings=warnings)
+    database = workspace.database
+    watch = Watch.of(settings, name, place)
+    before = service_policies.set_policies(database, name, wanted, environment=place, actor=actor)
+
+    def take_back() -> None:
+        service_policies.take_back(database, name, wanted or [], before, environment=place, actor=actor)
+
+    is_followed = watch.settled(settle, take_back) if wanted is not None else settle()
+    return replace(policies(workspace, name, environment), warnings=warnings, is_followed=is_followed)
 
 
 def _unfit(workspace: Workspace, service: Service, written: Sequence[Written]) -> Iterator[Misplaced]:

@@ -44,9 +44,8 @@ def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> 
             access.demand(user, "fs:CreateCommit", access.resource_branch(product, place.branch))
 
     def shown(found: InForce) -> dict[str, Any]:
-        is_published = settle()  # only then is it known whether the gateway takes it
         plain = service_policies.in_force_as_plain(workspace.settings, found)
-        return {**plain, "in_force": is_published and plain["fault"] is None}
+        return {**plain, "in_force": found.is_followed and plain["fault"] is None}
 
     @api.get("/policy-kinds")
     def kinds() -> dict[str, Any]:
@@ -63,11 +62,19 @@ def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> 
     ) -> dict[str, Any]:
         demand(request, name, environment)
         text = json.dumps(body.policies)
-        return shown(service_policies.set_policies(workspace, name, text, environment=environment, actor=by))
+        return shown(
+            service_policies.set_policies(
+                workspace, name, text, environment=environment, actor=by, settle=settle
+            )
+        )
 
     @api.delete("/services/{name}/policies")
     def reset(request: Request, by: AskedBy, name: str, environment: Environment = None) -> dict[str, Any]:
         demand(request, name, environment)
-        return shown(service_policies.set_policies(workspace, name, None, environment=environment, actor=by))
+        return shown(
+            service_policies.set_policies(
+                workspace, name, None, environment=environment, actor=by, settle=settle
+            )
+        )
 
     return api

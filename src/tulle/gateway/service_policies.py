@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, insert, select
 
 from tulle import events
 from tulle.events import Event
@@ -33,25 +33,63 @@ def set_policies(
     *,
     environment: str = "",
     actor: str = "",
-) -> None:
-    """Say the policies of a service, whatever its packages say; None: as they say."""
-    where = (service_policies.c.service == service) & (service_policies.c.environment == environment)
+) -> Plain | None:
+    """Say the policies of a service, whatever its packages say; None: as they say. What was said before."""
     with database.write() as connection:
         in_turn(connection, f"policies of {service}")
-        row = connection.execute(select(service_policies.c.policies).where(where)).first()
-        before = None if row is None else list(row.policies)
-        after = None if policies is None else [dict(one) for one in policies]
-        if before == after:
-            return
-        connection.execute(delete(service_policies).where(where))
-        if after is not None:
-            connection.execute(
-                insert(service_policies).values(
-                    service=service, environment=environment, policies=after, changed_at=now()
-                )
+        before = _recorded(connection, service, environment)
+        after = None if policies is None else tuple(dict(one) for one in policies)
+        if before != after:
+            _change(connection, service, environment, before, after, actor)
+    return before
+
+
+def take_back(
+    database: Database,
+    service: str,
+    policies: Sequence[Mapping[str, Any]],
+    before: Plain | None,
+    *,
+    environment: str = "",
+    actor: str = "",
+) -> None:
+    """Let be said again what was said `before`, unless somebody has said something else than `policies` meanwhile."""
+    with database.write() as connection:
+        in_turn(connection, f"policies of {service}")
+        current = _recorded(connection, service, environment)
+        if current == tuple(dict(one) for one in policies):
+            _change(connection, service, environment, current, before, actor)
+
+
+def _recorded(connection: Connection, service: str, environment: str) -> Plain | None:
+    row = connection.execute(select(service_policies.c.policies).where(_of(service, environment))).first()
+    return None if row is None else tuple(row.policies)
+
+
+def _change(
+    connection: Connection,
+    service: str,
+    environment: str,
+    before: Plain | None,
+    after: Plain | None,
+    actor: str,
+) -> None:
+    connection.execute(delete(service_policies).where(_of(service, environment)))
+    if after is not None:
+        connection.execute(
+            insert(service_policies).values(
+                service=service,
+                environment=environment,
+                policies=[dict(one) for one in after],
+                changed_at=now(),
             )
-        told = {"environment": environment, "before": _kinds(before), "after": _kinds(after)}
-        log.append(connection, Event(events.SERVICE_POLICIES_CHANGED, service, told), actor=actor)
+        )
+    told = {"environment": environment, "before": _kinds(before), "after": _kinds(after)}
+    log.append(connection, Event(events.SERVICE_POLICIES_CHANGED, service, told), actor=actor)
+
+
+def _of(service: str, environment: str) -> ColumnElement[bool]:
+    return (service_policies.c.service == service) & (service_policies.c.environment == environment)
 
 
 def end_others(database: Database, known: Sequence[str]) -> None:

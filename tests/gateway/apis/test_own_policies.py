@@ -59,6 +59,19 @@ def test_what_is_set_is_in_force_until_it_is_taken_back(database: Database) -> N
     assert [(d["before"], d["after"]) for _, _, d in told[1:]] == [(None, kinds), (kinds, []), ([], None)]
 
 
+def test_what_is_taken_back_is_as_it_was_said(database: Database) -> None:
+    save(database, api("orders", OWN, TWO))
+    assert own_policies.set_policies(database, "orders", "v1", "", LIST, actor="ann") is None
+    before = own_policies.set_policies(database, "orders", "v1", "", [], actor="bob")
+    own_policies.take_back(database, "orders", "v1", "", LIST, None, actor="bob")  # that is not said any more
+    assert held(database)["orders@v1"] == []
+    own_policies.take_back(database, "orders", "v1", "", [], before, actor="bob")
+    said = Followed(database).look()[0].policies["v1", ""]
+    assert (said, said.changed_by) == (before, "ann")
+    own_policies.take_back(database, "orders", "v1", "", LIST, None, actor="bob")
+    assert held(database)["orders@v1"] == ["compression"]
+
+
 def test_it_ends_with_the_version_and_with_the_api(database: Database) -> None:
     save(database, api("orders", ONE, TWO), api("more", TWO))
     for name, version in (("orders", "v1"), ("orders", "v2"), ("more", "v2")):

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select
 
 from tulle import events
 from tulle.errors import Broken
@@ -60,37 +60,78 @@ def set_policies(
     policies: Sequence[Mapping[str, Any]] | None,
     *,
     actor: str = "",
-) -> None:
-    """Say the policies of an instance, whatever its version says; None: as that says. NotFound when it is gone."""
-    columns = api_policies.c
-    where = (columns.api == api) & (columns.version == version) & (columns.environment == environment)
+) -> SetByHand | None:
+    """Say the policies of an instance, whatever its version says; None: as that says. What was said before.
+
+    NotFound when it is gone.
+    """
+    wanted = None if policies is None else SetByHand(tuple(policies), now(), actor)
     with changing(database, api, version) as connection:
-        row = connection.execute(select(columns.policies).where(where)).first()
-        before = None if row is None else list(row.policies)
-        after = None if policies is None else [dict(one) for one in policies]
-        if before == after:
-            return
-        connection.execute(delete(api_policies).where(where))
-        if after is not None:
-            connection.execute(
-                insert(api_policies).values(
-                    api=api,
-                    version=version,
-                    environment=environment,
-                    policies=after,
-                    changed_at=now(),
-                    changed_by=actor,
-                    revision=revision(),
-                )
+        before = _recorded(connection, (api, version, environment))
+        if _list(before) != _list(wanted):
+            _change(connection, (api, version, environment), before, wanted, actor)
+    return before
+
+
+def take_back(
+    database: Database,
+    api: str,
+    version: str,
+    environment: str,
+    policies: Sequence[Mapping[str, Any]],
+    before: SetByHand | None,
+    *,
+    actor: str = "",
+) -> None:
+    """Let be said again what was said `before`, unless somebody has said something else than `policies` meanwhile.
+
+    NotFound when it is gone.
+    """
+    with changing(database, api, version) as connection:
+        current = _recorded(connection, (api, version, environment))
+        if _list(current) == [dict(one) for one in policies]:
+            _change(connection, (api, version, environment), current, before, actor)
+
+
+def _recorded(connection: Connection, instance: tuple[str, str, str]) -> SetByHand | None:
+    row = connection.execute(select(api_policies).where(_of(instance))).first()
+    return None if row is None else SetByHand(tuple(row.policies), row.changed_at, row.changed_by)
+
+
+def _change(
+    connection: Connection,
+    instance: tuple[str, str, str],
+    before: SetByHand | None,
+    after: SetByHand | None,
+    actor: str,
+) -> None:
+    api, version, environment = instance
+    connection.execute(delete(api_policies).where(_of(instance)))
+    if after is not None:
+        connection.execute(
+            insert(api_policies).values(
+                api=api,
+                version=version,
+                environment=environment,
+                policies=_list(after),
+                changed_at=after.changed_at,
+                changed_by=after.changed_by,
+                revision=revision(),
             )
-        told = {
-            "version": version,
-            "environment": environment,
-            "before": _kinds(before),
-            "after": _kinds(after),
-        }
-        log.append(connection, Event(events.API_POLICIES_CHANGED, f"api:{api}", told), actor=actor)
+        )
+    told = {"version": version, "environment": environment, "before": _kinds(before), "after": _kinds(after)}
+    log.append(connection, Event(events.API_POLICIES_CHANGED, f"api:{api}", told), actor=actor)
 
 
-def _kinds(policies: Sequence[Mapping[str, Any]] | None) -> list[str] | None:
-    return None if policies is None else [str(one.get("policy", "")) for one in policies]
+def _of(instance: tuple[str, str, str]) -> ColumnElement[bool]:
+    api, version, environment = instance
+    columns = api_policies.c
+    return (columns.api == api) & (columns.version == version) & (columns.environment == environment)
+
+
+def _list(said: SetByHand | None) -> list[dict[str, Any]] | None:
+    return None if said is None else [dict(one) for one in said.policies]
+
+
+def _kinds(said: SetByHand | None) -> list[str] | None:
+    return None if said is None else [str(one.get("policy", "")) for one in said.policies]
