@@ -62,6 +62,7 @@ PAGES = {  # path: kilobytes at most
     "/access/requests": 300,
     "/access/requests?mine=true": 300,
 }
+OF_ONE = ("/exchange/apis/api-0050", "/insight/apis/api-0050", "/applications/app-00500")
 LISTS = {
     "/apis": 600,
     "/apis/api-0050": 10,
@@ -86,6 +87,15 @@ def test_pages_ask_as_often_as_for_a_few_and_have_a_bound(large: Bazaar, who: st
         assert answer.status_code == 200, told
         assert len(found) <= MOST_QUESTIONS, told
         assert len(answer.content) <= kilobytes * 1000, told
+
+
+@pytest.mark.parametrize("path", OF_ONE)
+def test_a_page_of_one_does_not_read_all_others(large: Bazaar, path: str) -> None:
+    large.send("GET", path, accept="text/html")  # what is remembered is read
+    with counted(large) as found:
+        assert large.send("GET", path, accept="text/html").status_code == 200
+    whole = re.compile(r"SELECT (?=.*\b(apis\.document|applications\.name)\b)(?!.*(WHERE|LIMIT))", re.DOTALL)
+    assert [one for one in found if whole.search(one)] == []
 
 
 @pytest.mark.parametrize("who", ["", "ann"])

@@ -64,3 +64,14 @@ def everything_asked(
         product = several[0].api.declared.product
         found[name, environment] = Asked(name, environment, product, deployment, tuple(several))
     return found
+
+
+def asked_there(settings: Settings, database: Database, name: str, environment: str) -> Asked | None:
+    """What may be asked by one name in an environment, that of consumers is the empty one; reads no other API."""
+    return everything_asked(settings, database, records.recorded(database, [name])).get((name, environment))
+
+
+def names_there(settings: Settings, database: Database, environment: str) -> frozenset[str]:
+    """The names of all that may be asked in an environment."""
+    found = everything_asked(settings, database, records.followed(database))
+    return frozenset(name for name, place in found if place == environment)

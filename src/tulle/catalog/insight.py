@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from tulle.catalog.asked import everything_asked
+from tulle.catalog.asked import asked_there, names_there
 from tulle.catalog.look import latency
 from tulle.catalog.outlook import Outlook, environment_key, outlook
 from tulle.catalog.service_load import Chart, line_of
@@ -134,10 +134,9 @@ class InsightReader:
             for by in ("operation", "generation", "version")
         }
         clients = self._insight.told("client", chosen, which, limit=FEW)
-        everything = everything_asked(self._settings, self._database)
-        there = everything.get((service, key))
+        there = asked_there(self._settings, self._database, service, key)
         if service in hidden or (not parts["operation"].series and there is None):
-            known = sorted({name for name, place in everything if place == key} - {*hidden})
+            known = sorted(names_there(self._settings, self._database, key) - {*hidden})
             hint = did_you_mean(service, known) or "/insight tells of all that are asked"
             raise NotFound(f"nothing is known of a service or API '{service}'", hint=hint)
         path = f"/insight/apis/{service}"
@@ -195,7 +194,7 @@ class InsightReader:
         key = environment_key(self._settings, environment)
         chosen, which = span_of(span, now), Which(environment=key, client=client)
         apis = self._insight.told("api", chosen, which, limit=ROWS)
-        names = self._names()
+        names = self._names([client])
         if not apis.series and client not in names:
             raise NotFound(
                 f"no client '{client[:80]}' asked anything in the last {span}", hint="/insight tells who did"
@@ -226,14 +225,14 @@ class InsightReader:
         said = urlencode({"span": span.name, **({"environment": environment} if environment else {})})
         return _row(one, "service", f"/insight/apis/{name}?{said}")
 
-    def _names(self) -> Mapping[str, str]:
-        """What clients are called, by their ids: applications by their names, keys by their labels."""
+    def _names(self, ids: Collection[str]) -> Mapping[str, str]:
+        """What clients of these ids are called: applications by their names, keys by their labels."""
         labels = service_keys.labels(self._database)
         keys = {key: f"key:{label}" for key, label in labels.items()}
-        return {**applications.names(self._database), **keys}
+        return {**applications.names(self._database, only=ids), **keys}
 
     def _client_rows(self, told: Told, span: Span) -> tuple[Row, ...]:
-        names = self._names()
+        names = self._names([one.name["client"] for one in told.series])
         found = []
         for one in told.series:
             client = one.name["client"]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from tulle.catalog.asked import Asked, everything_asked
+from tulle.catalog.asked import Asked, asked_there, everything_asked, names_there
 from tulle.config import Settings
 from tulle.errors import Conflict, Invalid, NotFound, did_you_mean
 from tulle.gateway.apis.records import Life
@@ -157,10 +157,9 @@ def outlook(
             f"{rate_per_worker} requests a second of a worker, expected more than 0 and less than 1,000,000"
         )
     key = environment_key(settings, environment)
-    everything = everything_asked(settings, database)
-    found_there = everything.get((service, key))
+    found_there = asked_there(settings, database, service, key)
     if found_there is None:
-        names = sorted({name for name, place in everything if place == key})
+        names = sorted(names_there(settings, database, key))
         hint = did_you_mean(service, names) or f"there: {', '.join(names) or 'nothing'}"
         where = f" in {environment}" if environment else ""
         raise NotFound(f"there is no API '{service}'{where}, nor such a service that is deployed", hint=hint)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -206,12 +206,14 @@ def _owned_by(owner: str) -> ColumnElement[bool]:
     return (func.replace(text, json.dumps(owner), "") != text) | (unsaid & (columns.owner == owner))
 
 
-def names(database: Database, *, owner: str = "") -> Mapping[str, str]:
-    """The names of applications by client id, also of those that are revoked; of an owner or of all."""
+def names(database: Database, *, owner: str = "", only: Collection[str] | None = None) -> Mapping[str, str]:
+    """The names of applications by client id, also of those that are revoked; of an owner, of some ids or of all."""
     columns = application_rows.c
     query = select(columns.client_id, columns.name, columns.owner, columns.owners)
     if owner:
         query = query.where(_owned_by(owner))
+    if only is not None:
+        query = query.where(columns.client_id.in_(only))
     with database.read() as connection:
         found = connection.execute(query).all()
     return {row.client_id: row.name for row in found if not owner or owner in _owners(row)}
