@@ -56,6 +56,8 @@ def test_what_they_name_that_is_not_there_is_told(bazaar: Bazaar) -> None:
     (problem,) = refused.json()["error"]["problems"]
     assert problem["message"] == "there is no tier 'nosuch'"
     assert problem["hint"].startswith("known: ")
+    refused = bazaar.call("PUT", V1, {"policies": [{"policy": "token-once"}]})
+    assert "'token-once' does nothing here" in refused.json()["error"]["problems"][0]["message"]
     wanted = [{"policy": "basic-auth", "groups": ["nosuch"]}]
     set_ = bazaar.call("PUT", V1, {"policies": wanted}).json()
     assert [one.split("(")[0].rpartition(": ")[2] for one in set_["warnings"]] == [

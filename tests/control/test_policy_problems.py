@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,15 @@ from tests.control.logged import LoggedMesh
 
 from tulle.control import release, service_file
 from tulle.control.check_mesh import check_mesh
+from tulle.control.idle_policies import IdlePolicies
 from tulle.control.policy_names import PolicyNames
 from tulle.control.policy_problems import demand_reached, policies_judged
 from tulle.control.workspace import Workspace
 from tulle.deploy.generations import managed
 from tulle.errors import Invalid, TulleError
 from tulle.gateway.policies.entry import Operation, Policy
+from tulle.gateway.service_keys import set_access
+from tulle.serving.access import parse_access
 from tulle.serving.generation import Deployment
 from tulle.serving.needs import Needs
 from tulle.serving.traffic import single
@@ -72,7 +76,7 @@ def test_environments_that_are_not_there_are_told(logged: LoggedMesh) -> None:
 NAMING = """
 tiers: [{name: gold, limits: [5/1s]}]
 policies:
-  - {policy: basic-auth, groups: [Nobody]}
+  - {policy: basic-auth, groups: [Nobody], operations: [{path: /person/lookup}]}
   - {policy: quota, tiers: {gold: 5/1d, standard: 3/1d, silver: 1/1d}}
   - {policy: body-limit, max_bytes: 9, operations: [{path: /buys/predict}, {path: /by/predict}]}
 """
@@ -100,6 +104,26 @@ def test_names_that_are_not_there_are_told_with_their_line(logged: LoggedMesh) -
     assert told.value.problems == found.problems
 
 
+def test_what_does_nothing_by_who_may_call_is_told(logged: LoggedMesh) -> None:
+    file = add(logged, "policies:\n  - {policy: token-once}\n")
+    text = file.read_text()
+    (problem,) = check_mesh(logged.workspace).problems
+    assert "'token-once' does nothing here: nobody who may call comes with a token" in problem.message
+    assert problem.place is not None
+    assert problem.place.line == len(text.splitlines())
+    with pytest.raises(Invalid) as told:
+        release.build_package(logged.workspace, "scores")
+    assert told.value.problems == (problem,)
+    tokens = {"jwt": {"issuer": "a", "jwks_uri": "https://a.example/keys"}}
+    set_access(logged.workspace.database, "scores", parse_access(json.dumps(tokens)))
+    assert check_mesh(logged.workspace).problems == ()  # there its deployment lets tokens in
+    of_mesh = "policies:\n  all: {policies: [{policy: client-id}, {policy: token-once}]}\n"
+    file.write_text(text.partition("policies:")[0])
+    (problem,) = check_mesh(with_mesh_policies(logged, of_mesh)).problems
+    assert str(problem).startswith("mesh.yaml:")
+    assert "'token-once' does nothing here" in problem.message
+
+
 def test_a_set_of_the_mesh_may_name_tiers_of_any_service(logged: LoggedMesh) -> None:
     workspace = with_mesh_policies(
         logged, "policies:\n  all: {policies: [{policy: quota, tiers: {gold: 5/1d, glod: 5/1d}}]}\n"
@@ -119,8 +143,9 @@ def test_a_file_with_bad_policies_is_neither_saved_nor_packaged(logged: LoggedMe
     with pytest.raises(Invalid) as told:
         release.build_package(logged.workspace, "scores")
     assert "nonsense" in str(told.value.problems[0])
-    declared = release.declared_service(logged.workspace, "scores").service
-    assert policies_judged(PolicyNames(logged.workspace), declared).problems
+    declared = release.declared_service(logged.workspace, "scores")
+    names, idle = PolicyNames(logged.workspace), IdlePolicies(logged.workspace)
+    assert policies_judged(names, idle, declared.service, declared.product).problems
 
 
 def test_a_package_brings_its_policies_along(logged: LoggedMesh) -> None:

@@ -142,6 +142,23 @@ def test_what_may_be_made_later_is_told_and_set(mesh: Mesh, applied: Workspace) 
     assert len(service_policies.in_force_as_plain(applied.settings, answer)["warnings"]) == 3
 
 
+def test_what_does_nothing_there_is_not_set(applied: Workspace) -> None:
+    for text, message in (
+        ("[{policy: token-once}]", "'token-once' does nothing here"),
+        ("[{policy: rate-limit, limits: 5/1s, by: 'claim:sub'}]", "'claim:sub' of 'rate-limit' does nothing"),
+        (
+            "[{policy: public, limit: 5/1s}, {policy: quota, tiers: {standard: 5/1d}}]",
+            "'tiers' of 'quota' does",
+        ),
+    ):
+        with pytest.raises(Invalid) as caught:
+            service_policies.set_policies(applied, "sold", text)
+        assert message in caught.value.problems[0].message
+    seen = "[{policy: redaction, fields: [{path: $.a, except: {claims: {role: [hr]}}}]}]"
+    (warning,) = service_policies.set_policies(applied, "sold", seen).warnings
+    assert "'claims' of 'redaction' does nothing here" in warning.message
+
+
 def test_those_of_the_mesh_are_shown_with_it(applied: Workspace) -> None:
     walls = PolicySet(({"policy": "ip-deny", "addresses": ["192.0.2.1"]},), mandatory=True)
     workspace = replace(applied, settings=replace(applied.settings, policies={"walls": walls}))

@@ -13,6 +13,7 @@ from typing import Any
 from tulle.catalog.way_words import in_words
 from tulle.config import Settings
 from tulle.control import apis
+from tulle.control.idle_policies import IdlePolicies
 from tulle.control.policy_names import PolicyNames
 from tulle.control.policy_problems import demanded_list
 from tulle.control.refused_policies import Watch
@@ -75,9 +76,15 @@ def set_policies(
     wanted: list[dict[str, Any]] | None = None
     warnings: tuple[Problem, ...] = ()
     if text is not None:
-        said = demanded_list(workspace.settings, text, lambda written: _unfit(workspace, at, written))
-        wanted, warnings = said.policies, said.warnings
         target = target_of(workspace.database, at)
+        idle = IdlePolicies(workspace)
+
+        def unfit(written: Sequence[Written]) -> Iterator[Misplaced]:
+            yield from _unfit(workspace, at, written)
+            yield from idle.at([(target, at.version.access)], written)
+
+        said = demanded_list(workspace.settings, text, unfit)
+        wanted, warnings = said.policies, said.warnings
         SetProblems(workspace.settings).demand(target, wanted, f"API '{name}' {version}")
     place = at.environment
     watch = Watch.of(workspace.settings, f"{name}@{version}", place)

@@ -11,6 +11,7 @@ from tulle.control.application_people import contact_problems
 from tulle.control.declared_apis import api_problems, offers_of, uncertified_hosts
 from tulle.control.gather import places_of
 from tulle.control.identities import use_problems
+from tulle.control.idle_policies import IdlePolicies
 from tulle.control.notice import ends_too_soon
 from tulle.control.policy_names import PolicyNames
 from tulle.control.policy_problems import Judged, judged_api, mesh_policies_judged, policies_judged
@@ -82,7 +83,7 @@ def check_mesh(
     names = PolicyNames(workspace)
     further = partial(_of_api, workspace, sets, documents, apis)
     problems += api_problems(workspace, spec, {product.name for product in looked_at}, services, further)
-    for judged in _policies(names, services, apis):
+    for judged in _policies(names, IdlePolicies(workspace), documents, services, apis):
         problems += judged.problems
         warnings += judged.warnings
     warnings += uncertified_hosts(workspace.settings, apis)
@@ -118,15 +119,22 @@ def _of_api(
 
 
 def _policies(
-    names: PolicyNames, services: Mapping[str, Sequence[Service]], apis: Sequence[Loaded]
+    names: PolicyNames,
+    idle: IdlePolicies,
+    documents: Mapping[str, DataProduct],
+    services: Mapping[str, Sequence[Service]],
+    apis: Sequence[Loaded],
 ) -> Iterator[Judged]:
     """Of the policies of services, APIs and the mesh; tiers may be of any of them that is looked at."""
     found = [service for of_product in services.values() for service in of_product]
     offered = offers_of(found, apis)
-    for service in found:
-        yield policies_judged(names, service, names.tiers_of(offered[service.name]))
+    for product, of_product in services.items():
+        for service in of_product:
+            tiers = names.tiers_of(offered[service.name])
+            yield policies_judged(names, idle, service, documents[product], tiers)
     for loaded in apis:
-        yield judged_api(names, loaded, names.tiers_of(offered[loaded.api.name]))
+        tiers = names.tiers_of(offered[loaded.api.name])
+        yield judged_api(names, idle, loaded, documents[loaded.api.product], tiers)
     yield mesh_policies_judged(names, {tier.name for one in offered.values() for tier in one.tiers})
 
 

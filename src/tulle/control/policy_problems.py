@@ -13,6 +13,7 @@ from typing import Any
 
 from tulle.config import Settings
 from tulle.control.declared_apis import demand_reachable
+from tulle.control.idle_policies import IdlePolicies, idle_in_set
 from tulle.control.policy_names import PolicyNames, unmet_of_service
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid, Problem, TulleError, did_you_mean
@@ -29,6 +30,7 @@ from tulle.spec.document import Document, refuse
 from tulle.spec.document import Path as Steps
 from tulle.spec.load import load_document
 from tulle.spec.mesh import MESH_FILE
+from tulle.spec.product import DataProduct
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,19 @@ class Demanded:
     warnings: tuple[Problem, ...] = ()
 
 
+Further = Callable[
+    [Sequence[Written]], Iterable[Misplaced]
+]  # what else cannot hold of a list, where it is said
+
+
 def policies_judged(
-    names: PolicyNames, service: Service, tiers: Collection[str] | None = None, *, file: Path | None = None
+    names: PolicyNames,
+    idle: IdlePolicies,
+    service: Service,
+    product: DataProduct | None,
+    tiers: Collection[str] | None = None,
+    *,
+    file: Path | None = None,
 ) -> Judged:
     """Of the policies of a service that was read, in its own file or in another one that has the same text.
 
@@ -66,15 +79,21 @@ def policies_judged(
     if tiers is None:
         tiers = names.tiers_of(service.offer) | names.tiers_recorded(service.name)
     unfit = [*unmet_of_service(service, found), *names.unknown(found, tiers)]
+    unfit += idle.of_service(service, product, found)
     return _judged(document, ("policies",), unfit)
 
 
-def judged_api(names: PolicyNames, loaded: Loaded, tiers: Collection[str]) -> Judged:
-    """Of the policies of an API's versions, which were read, as far as they name what is not there."""
+def judged_api(
+    names: PolicyNames, idle: IdlePolicies, loaded: Loaded, product: DataProduct, tiers: Collection[str]
+) -> Judged:
+    """Of the policies of an API's versions, which were read: what they name that is not there, and what is idle."""
     problems: list[Problem] = []
     warnings: list[Problem] = []
     for number, version in enumerate(loaded.api.versions):
-        unfit = names.unknown(written_of(version.policies), tiers)
+        unfit = [
+            *names.unknown(written_of(version.policies), tiers),
+            *idle.of_version(loaded, version, product),
+        ]
         judged = _judged(loaded.source, ("versions", number, "policies"), unfit)
         problems += judged.problems
         warnings += judged.warnings
@@ -94,7 +113,7 @@ def _judged(document: Document, path: Steps, unfit: Iterable[Misplaced]) -> Judg
 def demanded_list(
     settings: Settings,
     text: str,
-    unfit: Callable[[Sequence[Written]], Iterable[Misplaced]] = lambda _: (),
+    unfit: Further = lambda _: (),
 ) -> Demanded:
     """The list that somebody says in a text, YAML or JSON. Invalid with every problem.
 
@@ -180,7 +199,8 @@ def mesh_policies_judged(names: PolicyNames, tiers: Collection[str] = ()) -> Jud
         found, wrong = read_policies(document, path)
         problems += wrong or unknown_environments(settings, document, path, found)
         problems += unreachable(settings, document, path, found)
-        judged = _judged(document, path, names.unknown(found, names.tiers.union(tiers)))
+        unfit = [*names.unknown(found, names.tiers.union(tiers)), *idle_in_set(found)]
+        judged = _judged(document, path, unfit)
         problems += judged.problems
         warnings += judged.warnings
         for position, environment in enumerate(one.environments):
@@ -192,10 +212,11 @@ def mesh_policies_judged(names: PolicyNames, tiers: Collection[str] = ()) -> Jud
     return Judged(tuple(problems), tuple(warnings))
 
 
-def demand_sound(workspace: Workspace, service: Service) -> None:
+def demand_sound(workspace: Workspace, service: Service, product: DataProduct) -> None:
     """Invalid, with every problem, for a service whose policies the gateway would refuse."""
     try:
-        problems = policies_judged(PolicyNames(workspace), service).problems
+        names, idle = PolicyNames(workspace), IdlePolicies(workspace)
+        problems = policies_judged(names, idle, service, product).problems
     except Invalid as exc:  # the file is another one by now
         problems = exc.problems
     refuse(service.file.name, problems)

@@ -146,7 +146,7 @@ def build_package(
     settings = workspace.settings
     place = environments.environment(settings, environment) if environment else production(settings)
     declared = declared_service(workspace, name)
-    demand_sound(workspace, declared.service)
+    demand_sound(workspace, declared.service, declared.product)
     documents = {item.product.name: item.product for item in products.applied(workspace.database)}
     demand_showable(declared.service, declared.product.name, documents.get)
     others = {

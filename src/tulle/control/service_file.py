@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tulle.control.idle_policies import IdlePolicies
 from tulle.control.policy_names import PolicyNames
 from tulle.control.policy_problems import policies_judged
 from tulle.control.release import declared_in
@@ -65,11 +66,12 @@ def save(workspace: Workspace, name: str, text: str, *, before: str, actor: str 
     """
     known = read(workspace, name)
     _still(known, known.digest, before)
-    file = declared_in(workspace, name)[1]
+    product, file = declared_in(workspace, name)
     data = _encoded(text, file)
     with _beside(file, known, data) as scratch:
         service = load_service(scratch, name=known.path)  # beside its other files, which are read with it
-        refuse(known.path, policies_judged(PolicyNames(workspace), service, file=scratch).problems)
+        names, idle = PolicyNames(workspace), IdlePolicies(workspace)
+        refuse(known.path, policies_judged(names, idle, service, product, file=scratch).problems)
         if service.name != name:
             wrong = Problem(
                 f"the service is called '{service.name}' here, and '{name}' so far",

@@ -12,6 +12,7 @@ from typing import Any
 
 from tulle.config import Settings
 from tulle.control import deployment
+from tulle.control.idle_policies import IdlePolicies
 from tulle.control.policy_names import PolicyNames, unmet_of_service
 from tulle.control.policy_problems import demanded_list
 from tulle.control.refused_policies import Watch
@@ -19,7 +20,7 @@ from tulle.control.release import Declared, chosen_version, declared_service
 from tulle.control.set_problems import SetProblems
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, Problem
-from tulle.gateway import service_policies
+from tulle.gateway import service_keys, service_policies
 from tulle.gateway.faults import fault_of
 from tulle.gateway.in_force import target_named
 from tulle.gateway.policies.automated import MeshPolicies, left_out_by
@@ -29,6 +30,7 @@ from tulle.gateway.policies.listed import Written, policies_in, written_of
 from tulle.gateway.policies.showing import entry_shown, policy_shown
 from tulle.gateway.policies.unmet import Misplaced
 from tulle.serving import generation
+from tulle.serving.access import Access, access_of
 from tulle.serving.service import Service
 
 
@@ -95,9 +97,16 @@ def set_policies(
     wanted: list[dict[str, Any]] | None = None
     warnings: tuple[Problem, ...] = ()
     if text is not None:
-        said = demanded_list(settings, text, lambda written: _unfit(workspace, declared.service, written))
-        wanted, warnings = said.policies, said.warnings
         target = target_named(name, deployment.name_of(settings, place), product)
+        held = [(target, _access(workspace, declared.service, place))]
+        idle = IdlePolicies(workspace)
+
+        def unfit(written: Sequence[Written]) -> Iterator[Misplaced]:
+            yield from _unfit(workspace, declared.service, written)
+            yield from idle.at(held, written)
+
+        said = demanded_list(settings, text, unfit)
+        wanted, warnings = said.policies, said.warnings
         SetProblems(settings).demand(target, wanted, f"service '{name}'")
     database = workspace.database
     watch = Watch.of(settings, name, place)
@@ -108,6 +117,18 @@ def set_policies(
 
     is_followed = watch.settled(settle, take_back) if wanted is not None else settle()
     return replace(policies(workspace, name, environment), warnings=warnings, is_followed=is_followed)
+
+
+def _access(workspace: Workspace, service: Service, place: str) -> Access:
+    """Who may call it there, but for what policies say: as its deployment, its package or its file has it."""
+    said = service_keys.said_at_deployment(workspace.database).get((service.name, place))
+    if said is not None:
+        return said
+    current = generation.find(workspace.database, service.name, place)
+    with contextlib.suppress(NotFound):
+        chosen = chosen_version(workspace, service.name, current.active_version if current else None)
+        return access_of(chosen.manifest.access)
+    return service.access
 
 
 def _unfit(workspace: Workspace, service: Service, written: Sequence[Written]) -> Iterator[Misplaced]:

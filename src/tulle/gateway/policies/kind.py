@@ -82,6 +82,19 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
+class Need:
+    """What callers have to come with, lest a policy, or a `setting` of it at `path`, does nothing.
+
+    `is_doubtful`: the rest of it does something all the same.
+    """
+
+    of: Literal["token", "contract", "claims"]
+    setting: str = ""
+    path: tuple[str | int, ...] = ()
+    is_doubtful: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Spot:
     """Where a policy is in force: a service by its path, and the policy's position in its list, from 0."""
 
@@ -177,7 +190,7 @@ class Kind:
     after. `of_workers`: it bounds the way to a service's workers, so it is the service's own, never that of an API over
     it. `shown_as`: how its callers show who they are, so that no request can be for two such kinds.
     `hides`: where it takes credentials from, as `header:<name>` and `query:<name>`; `tells`: what it writes down, so.
-    `names`: what it names that has to be there outside of the list.
+    `names`: what it names that has to be there outside of the list; `needs`: what callers have to come with.
     `anew`: refuses, as `read` does, what nobody may say any more and once could. What is recorded is carried out all
     the same, as far as it can be, or an upgrade would end services that nobody touched.
     """
@@ -204,6 +217,7 @@ class Kind:
     hides: Callable[[Any], Collection[str]] | None = None
     tells: Callable[[Any], Collection[str]] | None = None
     names: Callable[[Settings], Iterable[Named]] | None = None
+    needs: Callable[[Settings], Iterable[Need]] | None = None
     refusals: tuple[Refusal, ...] = ()
     origin: str = "built-in"
 
@@ -352,6 +366,12 @@ class Registry:
         kind = self.carried_out(name)
         names = kind.names
         return () if names is None else _held(kind, lambda: tuple(names(settings)))
+
+    def needs(self, name: str, settings: Settings) -> tuple[Need, ...]:
+        """What callers have to come with where a policy is to do something. Invalid as `value` says."""
+        kind = self.carried_out(name)
+        needs = kind.needs
+        return () if needs is None else _held(kind, lambda: tuple(needs(settings)))
 
     def schema(self, name: str) -> Schema:
         """The compiled schema of a whole entry of that kind. Raises NotFound."""

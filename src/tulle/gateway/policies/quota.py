@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tulle.gateway.envoy_values import Json
-from tulle.gateway.policies.kind import Named, Registry, Settings
+from tulle.gateway.policies.kind import Named, Need, Registry, Settings
 from tulle.gateway.policies.steps import step_kind
 from tulle.spec.rate_limit import RATE_SCHEMA
 
@@ -54,6 +54,18 @@ def _names(settings: Settings) -> Iterator[Named]:
     return (Named("tier", tier, ("tiers", tier)) for tier in settings.get("tiers", ()))
 
 
+def _needs(settings: Settings) -> Iterator[Need]:
+    if settings.get("contract"):
+        yield Need("contract", "contract", ("contract",))
+    if "tiers" in settings:
+        yield Need("contract", "tiers", ("tiers",))
+    for number, part in enumerate(settings.get("key", ())):
+        if part == "tier":
+            yield Need("contract", part, ("key", number), is_doubtful=True)
+        elif part.startswith("claim:"):
+            yield Need("claims", part, ("key", number), is_doubtful=True)
+
+
 def register(registry: Registry) -> None:
     """Make the kind known."""
     registry.add(
@@ -62,6 +74,7 @@ def register(registry: Registry) -> None:
             "So many requests in fixed or sliding windows, counted through restarts; others are answered 429.",
             _PROPERTIES,
             names=_names,
+            needs=_needs,
             rules={"anyOf": [{"required": ["limits"]}, {"required": ["tiers"]}, {"required": ["contract"]}]},
             example="policy: quota\nlimits: [100/1s, 10000/1d]\ntiers: {gold: [100000/1d]}\nkey: [client]",
         )

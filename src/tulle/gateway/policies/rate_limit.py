@@ -7,12 +7,13 @@ beside it. A window is a bucket that fills evenly, in the gateway's memory: it a
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from tulle.errors import Invalid
 from tulle.gateway.envoy_values import Json
-from tulle.gateway.policies.kind import Count, Kind, Parts, Registry, Settings, Spot, Unfit
+from tulle.gateway.policies.kind import Count, Kind, Need, Parts, Registry, Settings, Spot, Unfit
 from tulle.spec.rate_limit import RATE_SCHEMA, RateLimit
 
 MOST_WINDOWS: Final = 4
@@ -76,6 +77,12 @@ def _render(limits: Limits, _: Spot) -> Parts:
     return Parts(counts=[Count(window, limits.by) for window in limits.windows])
 
 
+def _needs(settings: Settings) -> Iterator[Need]:
+    by = settings.get("by", "client")
+    if by.startswith("claim:"):
+        yield Need("token", by, ("by",))
+
+
 def register(registry: Registry) -> None:
     """Make the kind known."""
     registry.add(
@@ -86,6 +93,7 @@ def register(registry: Registry) -> None:
             "limits",
             _read,
             render=_render,
+            needs=_needs,
             required=("limits",),
             example="policy: rate-limit\nlimits: [100/1s, 10000/1d]\nby: client",
         )

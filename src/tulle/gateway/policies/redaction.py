@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tulle.gateway.envoy_values import Json
-from tulle.gateway.policies.kind import Named, Registry, Settings
+from tulle.gateway.policies.kind import Named, Need, Registry, Settings
 from tulle.gateway.policies.steps import step_kind
 
 _NAMES: Final[Json] = {
@@ -85,6 +85,15 @@ def _names(settings: Settings) -> Iterator[Named]:
             yield Named("tier", name, (*at, "tiers", position))
 
 
+def _needs(settings: Settings) -> Iterator[Need]:
+    for number, one in enumerate(settings["fields"]):
+        seen_by, at = one.get("except", {}), ("fields", number, "except")
+        if "tiers" in seen_by:
+            yield Need("contract", "tiers", (*at, "tiers"), is_doubtful=True)
+        if "claims" in seen_by:
+            yield Need("claims", "claims", (*at, "claims"), is_doubtful=True)
+
+
 def register(registry: Registry) -> None:
     """Make the kind known."""
     registry.add(
@@ -93,6 +102,7 @@ def register(registry: Registry) -> None:
             "Fields of answers are removed, masked, hashed or replaced, but for those who may see them.",
             _PROPERTIES,
             names=_names,
+            needs=_needs,
             required=("fields",),
             not_after=("caching",),
             example="policy: redaction\nfields:\n  - {path: '$.results[*].data.ssn', action: mask, keep_last: 4}\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tulle.gateway.envoy_values import Json
-from tulle.gateway.policies.kind import Registry
+from tulle.gateway.policies.kind import Need, Registry
 from tulle.gateway.policies.steps import step_kind
 
 _PROPERTIES: Final[Json] = {
@@ -26,6 +26,7 @@ def register(registry: Registry) -> None:
             "Each token opens once, by its id (`jti`), until it is over; the same again is answered 401.",
             _PROPERTIES,
             once=True,
+            needs=lambda _: [Need("token")],
             not_after=("caching",),
             example="policy: token-once\nlongest: 300\noperations: [{method: POST}]",
         )
