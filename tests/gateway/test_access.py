@@ -257,6 +257,48 @@ def test_a_token_is_good_for_so_long_after_it_was_signed_and_not_longer(mesh: Me
     check_error(ask(mesh, bearer(issuer.token(iat=now, client_id="nobody"))), 403, "NoContract")
 
 
+def test_a_token_whose_head_asks_for_what_is_not_done_here_is_none(mesh: Mesh, issuer: Issuer) -> None:
+    """RFC 7515, 4.1.11: whoever does not understand what is critical must refuse. RFC 8725, 3.11: other kinds."""
+    critical: tuple[dict[str, Any], ...] = (
+        {"crit": ["foo"], "foo": 1},
+        {"crit": ["b64"], "b64": False},
+        {"crit": ["exp"], "exp": 1},  # whatever it is, nothing here does it
+        {"crit": []},
+        {"crit": {}},
+        {"crit": [["foo"]]},
+        {"crit": "foo"},
+        {"crit": None},
+        {"crit": False},
+    )
+    other_kinds = ("logout+jwt", "application/secevent+jwt", "Token-Introspection+JWT", "statuslist+jwt")
+    for ways in (
+        Access(contracts=False, jwt=tokens(issuer)),
+        Access(contracts=False, jwt=tokens(issuer, max_age=300)),
+        Access(contracts=True, jwt=replace(tokens(issuer), limit="", contract=True)),
+    ):
+        mesh.gateway.publish(opened(ways))
+        for head in (*critical, *({"typ": kind} for kind in other_kinds)):
+            token = bearer(issuer.token(header=head, client_id="app-a", iat=int(time.time())))
+            for _ in range(2):  # as a token that was found good once is remembered
+                reply = ask(mesh, token)
+                told = check_error(reply, 401, "InvalidToken")
+                assert reply.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+                assert "crit" in told["detailedMessage"]
+        for head in ({"typ": "at+jwt"}, {"typ": "application/at+jwt"}, {"typ": "JWT"}, {"x-critical": ["a"]}):
+            good = bearer(issuer.token(header=head, client_id="app-a", iat=int(time.time()), crit=["foo"]))
+            assert caller(ask(mesh, good)) == "app-a"  # what the claims say is no head
+
+
+def test_a_token_within_a_token_or_a_sealed_one_is_none(by_token: Mesh, issuer: Issuer) -> None:
+    inner = issuer.token().encode()
+    head = encoded({"alg": "RS256", "kid": "r", "typ": "JWT", "cty": "JWT"})
+    text = f"{head}.{encoded(inner)}"
+    nested = f"{text}.{encoded(issuer._signature('RS256', text.encode()))}"
+    check_error(ask(by_token, bearer(nested)), 401, "InvalidToken")
+    sealed = ".".join([encoded({"alg": "dir", "enc": "A256GCM", "cty": "JWT"}), "", "a", "b", "c"])
+    check_error(ask(by_token, bearer(sealed)), 401, _either(ask(by_token, bearer(sealed))))
+
+
 def test_a_token_without_the_scope_or_a_client_is_403(by_token: Mesh, issuer: Issuer) -> None:
     for claims in (
         {"scope": "predictor"},

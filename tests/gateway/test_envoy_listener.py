@@ -72,7 +72,8 @@ def test_the_order_of_the_filters_is_the_order_of_the_decisions() -> None:
     assert list(filters()) == [
         *("readable", "reader_cookie", "reader_set", "message_log", "header_limit", "policies_before"),
         "credentials_elsewhere",
-        *("normalise", "guard", "auth", "one_name", "jwt", "checks", "identity", "client", "contract"),
+        *("normalise", "guard", "auth", "one_name", "jwt", "unfit_tokens", "checks"),
+        *("identity", "client", "contract"),
         "policies_known",
         *("retry_after", "limits", "spikes", "policies_after", "body"),
         *("dispatch_body", "dispatch", "router"),

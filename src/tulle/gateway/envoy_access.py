@@ -16,7 +16,7 @@ from tulle.gateway.envoy_errors import INSUFFICIENT
 from tulle.gateway.envoy_keys import keys_cluster, keys_cluster_name
 from tulle.gateway.envoy_listener import only_clients
 from tulle.gateway.envoy_policies import ServicePart, bucket, chain_of_filters, parts_of
-from tulle.gateway.envoy_token_age import PAYLOAD, VERIFIED, refusing_old
+from tulle.gateway.envoy_token_limits import HEAD, PAYLOAD, VERIFIED, refusing_old
 from tulle.gateway.envoy_values import (
     AUTH,
     CHECKS,
@@ -26,6 +26,7 @@ from tulle.gateway.envoy_values import (
     GUARD,
     JWT,
     NORMALISE,
+    UNFIT,
     Json,
     typed,
 )
@@ -56,7 +57,6 @@ _TOKEN: Final = r"(?i)bearer +[a-z0-9_-]+\.[a-z0-9_-]+\.[a-z0-9_-]+ *"  # noqa: 
 _KEY: Final = r"(?i)bearer +[a-z0-9][a-z0-9-]{0,62}\.[0-9a-f]{40}~? *"  # a key of an application or a service
 _CACHED_TOKENS: Final = 1000
 _CLIENT: Final = "[!-~]+"  # what a token may call its client
-_PAYLOAD, _HEAD = PAYLOAD, "header"
 
 
 def _without(header: str) -> Json:
@@ -177,14 +177,14 @@ def _by_token(service: str, tokens: Tokens, headers: Sequence[Json], usual_limit
     """The way of those who have a token: as who their issuer says they are, or as the application it names."""
     per_route = typed("envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig", requirement_name=service)
     accepted = {"or_match": {"value_matchers": [_exactly(name) for name in ALGORITHMS]}}
-    demanded = [_demand(_HEAD, "alg", accepted)]
-    demanded.append(_demand(_PAYLOAD, tokens.client_claim, _text({"safe_regex": {"regex": _CLIENT}})))
+    demanded = [_demand(HEAD, "alg", accepted)]
+    demanded.append(_demand(PAYLOAD, tokens.client_claim, _text({"safe_regex": {"regex": _CLIENT}})))
     demanded += [
-        _demand(_PAYLOAD, tokens.scope_claim, {"list_match": {"one_of": _exactly(scope)}})
+        _demand(PAYLOAD, tokens.scope_claim, {"list_match": {"one_of": _exactly(scope)}})
         for scope in tokens.scopes
     ]
     demanded += [
-        _demand(_PAYLOAD, claim, {"or_match": {"value_matchers": [*_any_of(values)]}})
+        _demand(PAYLOAD, claim, {"or_match": {"value_matchers": [*_any_of(values)]}})
         for claim, values in tokens.claims
     ]
     right = {"and_rules": {"rules": demanded}}
@@ -194,6 +194,7 @@ def _by_token(service: str, tokens: Tokens, headers: Sequence[Json], usual_limit
         NORMALISE: off(),
         AUTH: off(),
         JWT: per_route,
+        UNFIT: enabled(),
     }
     if tokens.contract:  # from here on it is that application, whose contract is looked for as ever
         filters[CHECKS] = chain_of_filters([*aged, _refusing(right)])
@@ -347,8 +348,8 @@ def _provider(service: str, tokens: Tokens) -> Json:
             {"name": "authorization", "value_prefix": f"{word} "} for word in ("Bearer", "bearer", "BEARER")
         ],
         "claim_to_headers": [{"header_name": CLIENT_HEADER, "claim_name": tokens.client_claim}],
-        "payload_in_metadata": _PAYLOAD,
-        "header_in_metadata": _HEAD,
+        "payload_in_metadata": PAYLOAD,
+        "header_in_metadata": HEAD,
         "normalize_payload_in_metadata": {"space_delimited_claims": [tokens.scope_claim]},
     }
 

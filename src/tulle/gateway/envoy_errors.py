@@ -67,6 +67,8 @@ INSUFFICIENT: Final = (
 )
 TOO_OLD: Final = "token_too_old"  # and of one that is too old, or does not say when it was signed
 UNDATED: Final = "token_undated"
+CRITICAL: Final = "token_critical"  # of one whose head demands what nothing here does
+OTHER_KIND: Final = "token_of_other_kind"
 _OF_TOKENS: Final[Mapping[str, tuple[int, str, str, str, str]]] = {
     f"{_DETAILS} == 'jwt_authn_access_denied{{Jwks_remote_fetch_is_failed}}'": (
         503,
@@ -95,6 +97,14 @@ _OF_TOKENS: Final[Mapping[str, tuple[int, str, str, str, str]]] = {
         "InvalidToken",
         "The token is not accepted",
         "It was signed too long ago, or does not say when (iat): get another one",
+        'Bearer error="invalid_token"',
+    ),
+    f"{_DETAILS} == 'rbac_access_denied_matched_policy[{CRITICAL}]' || "
+    f"{_DETAILS} == 'rbac_access_denied_matched_policy[{OTHER_KIND}]'": (
+        401,
+        "InvalidToken",
+        "The token is not accepted",
+        "Its head demands what is not done here (crit), or it is for something else (typ): get an access token",
         'Bearer error="invalid_token"',
     ),
     f"{_DETAILS} == 'rbac_access_denied_matched_policy[{INSUFFICIENT}]' || "

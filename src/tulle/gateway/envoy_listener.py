@@ -18,6 +18,7 @@ from tulle.gateway.envoy_errors import local_replies
 from tulle.gateway.envoy_origin import detection, removed_after, removed_before
 from tulle.gateway.envoy_proxy_protocol import proxied_listener
 from tulle.gateway.envoy_tls import HTTP2, by_tls, hsts, plain_listener
+from tulle.gateway.envoy_token_limits import refusing_unfit
 from tulle.gateway.envoy_tracing import HEADERS as TRACE_HEADERS
 from tulle.gateway.envoy_tracing import trace_filter, tracing, without_malformed
 from tulle.gateway.envoy_values import (
@@ -47,6 +48,7 @@ from tulle.gateway.envoy_values import (
     SECOND_NAME,
     SPIKES,
     TYPE,
+    UNFIT,
     Door,
     Json,
     callers_path,
@@ -176,6 +178,7 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
         auth,
         {"name": ONE_NAME, "typed_config": _only_second_names(_one_name()), "disabled": True},
         token,
+        {"name": UNFIT, "typed_config": refusing_unfit(), "disabled": True},
         _policies_of_route(CHECKS),  # the processor, where it says who calls
         identity_filter(),
         {"name": REMEMBER, "typed_config": _remember(), "disabled": True},

@@ -71,6 +71,7 @@ SECOND_NAME: Final = (
 ONE_NAME: Final = "one_name"
 REMEMBER: Final = "client"
 JWT: Final = "jwt"
+UNFIT: Final = "unfit_tokens"
 CHECKS: Final = "checks"
 CONTRACT: Final = "contract"
 LIMITS: Final = "limits"
