@@ -44,7 +44,7 @@ def refusing_old(seconds: float) -> Json:
     now, signed = _call("int", _of_request("time")), _call("int", _at(_told(PAYLOAD), "iat"))
     late = _call("_>_", now, _call("_+_", signed, _number(int(seconds))))
     early = _call("_<_", _call("_+_", now, _number(_SKEW_SECONDS)), signed)
-    refused = {
+    refused: dict[str, Json] = {
         UNDATED: {"permissions": [{"not_rule": _found(PAYLOAD, "iat", sane)}]},
         TOO_OLD: {"permissions": [{"any": True}], "condition": _call("_||_", late, early)},
     }
