@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -74,6 +75,9 @@ def test_the_words_are_those_of_the_errors() -> None:
         assert kind_of(status, "direct_response", reason) == word
     for status, (word, _) in envoy_errors._ERRORS.items():
         assert kind_of(status, "any") == word
+    for condition, (status, word, *_) in envoy_errors._OF_TOKENS.items():
+        for details in re.findall(r"_details == '([^']+)'", condition):
+            assert kind_of(status, details, access="token") == word
     assert kind_of(503, "lua_response") == "SignInUnavailable"
     assert kind_of(429, "lua_response") == "TooManyRequests"
     refusals = known_kinds().refusals()

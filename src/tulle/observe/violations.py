@@ -38,6 +38,10 @@ _BY_DETAILS: Final = {
     "fault_filter_abort": "InjectedFault",
     "rbac_access_denied_matched_policy[address]": "AddressNotAllowed",
     "rbac_access_denied_matched_policy[insufficient_scope]": "InsufficientScope",
+    "rbac_access_denied_matched_policy[token_critical]": "InvalidToken",
+    "rbac_access_denied_matched_policy[token_of_other_kind]": "InvalidToken",
+    "rbac_access_denied_matched_policy[token_too_old]": "InvalidToken",
+    "rbac_access_denied_matched_policy[token_undated]": "InvalidToken",
     "rbac_access_denied_matched_policy[wrong_identity]": "WrongIdentity",
 }
 _WORD: Final = re.compile(r"[A-Z][A-Za-z]{2,39}")
