@@ -61,6 +61,7 @@ PAGES = {  # path: kilobytes at most
     "/access?service=api-0050": 60,
     "/access/requests": 300,
     "/access/requests?mine=true": 300,
+    "/access/requests?q=api-0019": 60,
 }
 OF_ONE = ("/exchange/apis/api-0050", "/insight/apis/api-0050", "/applications/app-00500")
 LISTS = {
@@ -211,3 +212,22 @@ def test_one_of_many_is_decided_and_another_leaves(large: Bazaar) -> None:
     assert len(found) < 150
     left = holders(large.workspace.database)
     assert first.application not in {one.application for of in left.values() for one in of}
+
+
+def test_of_many_requests_those_of_an_application_or_an_api_are_found(large: Bazaar) -> None:
+    def shown(rest: str) -> str:
+        return large.send("GET", f"/access/requests?{rest}", accept="text/html").text
+
+    (first, *_) = [
+        one for one in contract_record.heads(large.workspace.database, "pending") if one.kind == "api"
+    ]
+    for part in (first.application, first.subject.upper()):
+        page = shown(f"q={part}")
+        assert f"{first.application}</a> asks for" in page
+        asked = re.findall(r">([^<]*)</a> asks for <a[^>]*>([^<]*)<", page)
+        assert all(part.lower() in one for one in map(" ".join, asked))
+        assert f"{len(asked)} request" in page
+    assert "Nothing of that waits." in shown("q=nobody-is-called-so")
+    last = shown("q=app-&page=2")
+    assert re.search(r"page 2 of \d", last)
+    assert "&amp;q=app-&amp;page=1" in last

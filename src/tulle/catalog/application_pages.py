@@ -46,9 +46,10 @@ def application_routes(router: Routes, reader: Reader, render: Render) -> None:
         request: Request,
         product: Text = "",
         mine: bool = False,
+        q: Text = "",
         page: Annotated[int, Query(ge=1, le=10_000)] = 1,
     ) -> Response:
-        found = reader.callers.requests(product.strip(), who(request), mine=mine, page=page)
+        found = reader.callers.requests(product.strip(), who(request), mine=mine, query=q.strip(), page=page)
         return render(request, "access_requests.html", found)
 
     @router.get("/access")

@@ -93,6 +93,12 @@ class RequestsPage:
     questions: Mapping[str, int] = field(default_factory=dict)  # by API, those that no owner has answered
     count: int = 0  # of what waits on all pages
     page: int = 1
+    query: str = ""  # part of a name, of what asks or what is asked for
+
+    @property
+    def pages(self) -> int:
+        """Of what waits."""
+        return max(1, -(-self.count // A_PAGE))
 
     @property
     def has_more(self) -> bool:
@@ -217,9 +223,12 @@ class Applications:
         )
 
     def requests(
-        self, product: str = "", user: str = NOBODY, *, mine: bool = False, page: int = 1
+        self, product: str = "", user: str = NOBODY, *, mine: bool = False, query: str = "", page: int = 1
     ) -> RequestsPage:
-        """A page of what waits, the oldest first, and the last decided; of a product, or of what `user` owns."""
+        """A page of what waits, the oldest first, and the last decided; of a product, or of what `user` owns.
+
+        With a `query`, of applications, APIs and products whose names contain it.
+        """
         product_of = owners(self._database)
         hidden = self._exchange.hidden(user)
         branch = production(self._settings).branch
@@ -235,8 +244,13 @@ class Applications:
                 return False
             return not mine or self._exchange.sight.may_change(user, of, branch)
 
+        def is_meant(application: str, subject: str) -> bool:
+            return query.casefold() in application.casefold() or query.casefold() in subject.casefold()
+
         heads = self._waiting()
-        mine_of_them = [one for one in heads if shows(one.kind, one.subject)]
+        mine_of_them = [
+            one for one in heads if shows(one.kind, one.subject) and is_meant(one.application, one.subject)
+        ]
         some = mine_of_them[(page - 1) * A_PAGE : page * A_PAGE]
         waiting = contract_record.by_id(self._database, [one.id for one in some])
         decided = contract_record.records(
@@ -264,7 +278,11 @@ class Applications:
         ]
         return RequestsPage(
             waiting,
-            tuple(one for one in decided if shows(one.place.kind, one.place.subject)),
+            tuple(
+                one
+                for one in decided
+                if shows(one.place.kind, one.place.subject) and is_meant(one.application, one.place.subject)
+            ),
             tiers,
             product_of,
             tuple(sorted({owner(*one) for one in told if one[1] not in hidden} - {""})),
@@ -274,6 +292,7 @@ class Applications:
             remarks.unanswered(self._database, apis),
             len(mine_of_them),
             page,
+            query,
         )
 
     def uses(self, product: str, service: str, user: str = NOBODY, after: str = "") -> UsesPage:

@@ -83,6 +83,11 @@ class Found:
     choices: Mapping[str, tuple[tuple[str, int], ...]]
 
     @property
+    def pages(self) -> int:
+        """Of what was found."""
+        return max(1, -(-self.count // PAGE))
+
+    @property
     def has_more(self) -> bool:
         """Whether another page follows."""
         return self.wanted.page * PAGE < self.count
