@@ -139,6 +139,16 @@ def test_the_key_may_be_parts_of_the_request(processed: Processed) -> None:
     assert count(processed.ask("/x/said?q=1", b'{"features": {"id": 1}, "on": 1}')) != mine
     assert count(processed.ask("/x/said?q=1", b'{"features": {"id": 1}}', x_team="t")) != mine
     check_error(processed.ask("/x/said?q=1", b"{"), 400, "InvalidRequest")
+    odd = "application/json; charset=utf-7"
+    check_error(processed.ask("/x/said?q=1", b"{}", content_type=odd), 415, "UnsupportedContent")
+
+
+def test_numbers_that_only_a_double_takes_for_one_have_answers_of_their_own(processed: Processed) -> None:
+    processed.put(keeping(key={"body": ["$.id"]}))
+    ids = ["0.1", "0.10000000000000001", "9007199254740993", "9007199254740993.0", "9007199254740992.0"]
+    found = [count(processed.ask("/x/said", b'{"id": %b}' % one.encode())) for one in ids]
+    assert len(set(found)) == len(ids)
+    assert [count(processed.ask("/x/said", b'{"id": %b}' % one.encode())) for one in ids] == found
 
 
 @pytest.mark.parametrize(
@@ -229,9 +239,7 @@ def test_what_is_kept_is_redacted_for_whoever_gets_it(processed: Processed) -> N
     assert again.json() == {}
 
 
-@pytest.mark.parametrize(
-    "body", [b'{"id": 1, "id": 2}', b'{"id": 2, "x": {"a": ":", "\\u0061": 1}}', b"[" * 300 + b"]" * 300]
-)
+@pytest.mark.parametrize("body", [b'{"id": 1, "id": 2}', b'{"id": 2, "x": {"a": ":", "\\u0061": 1}}'])
 def test_a_body_that_two_may_read_differently_is_neither_kept_nor_answered(
     processed: Processed, body: bytes
 ) -> None:

@@ -107,6 +107,42 @@ def test_a_tier_of_a_contract_has_limits_of_its_own(processed: Processed) -> Non
         assert passed == most
 
 
+@pytest.mark.parametrize(
+    ("written", "others"),
+    [
+        ("1", ["1.0", "1e0", "10e-1", "1.00000000000000000001"]),
+        ("0.5", ["5e-1", "0.50"]),
+        ("-0.0", ["0", "0e9"]),
+        ("9007199254740993", ["9007199254740993.0", "900719925474099.3e1"]),
+        ('{"b": 1.0, "a": [2]}', ['{"a": [2e0], "b": 1}']),
+    ],
+)
+def test_numbers_of_equal_value_are_one_key(written: str, others: list[str]) -> None:
+    def key(value: str) -> str:
+        body = b'{"user": {"id": %b}}' % value.encode()
+        return key_part("body:$.user.id")(Call("POST", b"/", [], body, {}))
+
+    assert {key(one) for one in others} == {key(written)}
+    assert key("9007199254740992") not in {key(written), key("9007199254740994"), key('"9007199254740992"')}
+
+
+def test_a_body_that_readers_take_otherwise_is_not_counted_under_a_name_of_its_own(
+    processed: Processed,
+) -> None:
+    processed.put(fresh(key=["body:$.user.id"]))
+    for written in (b"1", b"1.0", b"1e0"):
+        assert processed.ask("/x/echo", b'{"user": {"id": %b}}' % written).status == 200
+    check_error(processed.ask("/x/echo", b'{"user": {"id": 10e-1}}'), 429, "QuotaExceeded")
+    for twice in (b'{"user": {"id": 1}, "user": {"id": 9}}', b'{"user": {"id": 1, "\\u0069d": 9}}'):
+        said = check_error(processed.ask("/x/echo", twice), 400, "InvalidRequest")
+        assert "twice" in said["detailedMessage"]
+    odd = {"content_type": "application/json; charset=utf-7"}
+    check_error(processed.ask("/x/echo", b'{"user": {"id": "+ADE-"}}', **odd), 415, "UnsupportedContent")
+    check_error(processed.ask("/x/echo", b"{}", content_encoding="br"), 415, "UnsupportedEncoding")
+    deep = b'{"user": {"id": ' + b"[" * 600 + b"1.5" + b"]" * 600 + b"}}"
+    check_error(processed.ask("/x/echo", deep), 400, "InvalidRequest")
+
+
 def held(processed: Processed, contracts: dict[str, list[str]], **settings: object) -> None:
     """Publish `api` with a quota of contracts, and clients with contracts of these limits."""
     own = {

@@ -139,6 +139,9 @@ def test_a_name_that_is_there_twice_does_not_get_past(processed: Processed) -> N
     reply = processed.ask("/x/echo", b'{"ssn": "one", "ssn": "two"}')
     assert b"one" not in reply.body
     assert b"two" not in reply.body
+    processed.put(rules({"path": "$.a.ssn"}))
+    first = b'{"a": {"ssn": "one"}, "a": {"b": 1.50}}'  # nothing is found in the last one, which is read here
+    assert processed.ask("/x/echo", first).body == b'{"a":{"b":1.50}}'
 
 
 def test_a_packed_answer_is_unpacked_and_redacted(processed: Processed) -> None:

@@ -122,6 +122,8 @@ def test_what_the_document_asks_for_passes(
         ("/pets/echo?ids=1,x", b'{"name": "ann"}', {}, "query parameter 'ids'"),
         ("/pets/echo", b'{"name": "ann"}', {"x_trace": "abcde"}, "header parameter 'x-trace'"),
         ("/pets/echo", b'{"name": "ann"}', {"cookie": "mode=c"}, "cookie parameter 'mode'"),
+        ("/pets/echo", b'{"name": "ann", "age": 999, "age": 1}', {}, "has the name 'age' twice"),
+        ("/pets/echo", b'{"name": "ann", "age": 999, "\\u0061ge": 1}', {}, "has the name 'age' twice"),
     ],
 )
 def test_what_does_not_fit_is_400_and_tells_where(
@@ -143,6 +145,27 @@ def test_paths_methods_and_types_that_are_not_in_the_document(processed: Process
     )
     check_error(processed.ask("/pets/echo", b"{", content_type="application/json"), 400, "InvalidRequest")
     check_error(processed.ask("/pets/echo", b"{}", content_encoding="gzip"), 415, "UnsupportedEncoding")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "application/json; charset=utf-7",
+        'application/json;charset="UTF-16"',
+        "application/json; charset=utf-8; charset=utf-7",
+        "text/plain, application/json",
+    ],
+)
+def test_a_body_that_others_may_read_as_another_one_is_415(processed: Processed, said: str) -> None:
+    processed.put(checking())
+    check_error(processed.ask("/pets/echo", b'{"name": "ann"}', content_type=said), 415, "UnsupportedContent")
+
+
+def test_an_operation_of_get_is_one_of_head(processed: Processed) -> None:
+    processed.put(checking(answers=True))
+    assert processed.ask("/pets/7/said?must=true", method="HEAD").status == 200
+    assert processed.ask("/pets/x/said?must=true", method="HEAD").status == 400
+    assert processed.ask("/pets/echo", method="HEAD").status == 405
 
 
 def test_parameters_of_paths_and_those_that_must_be_there(processed: Processed) -> None:
@@ -178,6 +201,12 @@ def test_answers_are_checked_where_that_is_wanted(processed: Processed) -> None:
         check_error(reply, 502, "AnswerViolatesSchema")
     reply = processed.ask("/pets/echo", b"no json", content_type="text/plain")
     check_error(reply, 502, "AnswerViolatesSchema")
+    for twice, answer in (
+        (b'{"name": "Ann!", "name": "ann"}', "{}"),
+        (b'{"name": "ann"}', '{"content-type": "application/json; charset=utf-7"}'),
+    ):
+        reply = processed.ask("/pets/echo", twice, content_type="text/plain", x_answer=answer)
+        check_error(reply, 502, "AnswerViolatesSchema")
     reply = processed.ask("/pets/echo", b'{"age": 1}', content_type="text/plain")
     assert "'name' is missing" in check_error(reply, 502, "AnswerViolatesSchema")["detailedMessage"]
     assert processed.ask("/pets/echo", b'{"name": "x"}', x_answer='{"status": "404 No"}').status == 404

@@ -18,8 +18,9 @@ from typing import Any, Final
 import msgspec
 
 from tulle.errors import Invalid
-from tulle.gateway.processing.exchange import Answer, Call, is_json
+from tulle.gateway.processing.exchange import Answer, Call
 from tulle.gateway.processing.json_paths import Path, json_path
+from tulle.gateway.processing.json_text import is_json, is_packed, name_twice, other_charset, type_of
 from tulle.gateway.processing.secret_names import HIDDEN, without_secrets
 from tulle.gateway.processing.step import Step
 
@@ -59,8 +60,7 @@ class BodyLog(Step):
             "path": call.path.decode("latin-1")[:1000],
         }
         if self._request:
-            kind = (call.header(b"content-type") or b"").partition(b";")[0].strip().lower().decode("latin-1")
-            line["request"] = self._told(call.body, kind, self._request)
+            line["request"] = self._told(call.body, call, self._request)
         call.notes[self.number] = line
 
     def head(self, call: Call, answer: Answer) -> bool:
@@ -78,25 +78,34 @@ class BodyLog(Step):
 
     def body(self, call: Call, answer: Answer) -> None:
         line = call.notes[self.number]
-        if (answer.header(b"content-encoding") or b"identity") != b"identity":
-            line["response"] = {"bytes": len(answer.body)}
-        else:
-            line["response"] = self._told(answer.body, answer.content_type, self._response)
+        line["response"] = self._told(answer.body, answer, self._response)
 
     def ended(self, call: Call) -> None:
         line = call.notes.get(self.number)
         if line is not None:
             self._note(line)
 
-    def _told(self, body: bytes, kind: str, paths: Sequence[Path]) -> Any:
+    def _told(self, body: bytes, of: Call | Answer, paths: Sequence[Path]) -> Any:
         """What is noted of a body."""
-        if not body or len(body) > LARGEST_BODY or (kind and not is_json(kind)):
+        said = of.header(b"content-type")
+        kind = type_of(said)
+        if (
+            not body
+            or len(body) > LARGEST_BODY
+            or (kind and not is_json(kind))
+            or is_packed(of.header(b"content-encoding"))
+            or other_charset(said) is not None
+        ):
             return {"bytes": len(body)}
         try:
-            value = without_secrets(msgspec.json.decode(body))
+            read = msgspec.json.decode(body)
+            twice = name_twice(body, read)
+            value = without_secrets(read)
             for path in self._hide:
                 value, _ = path.change(value, lambda _: HIDDEN)
-            found = {path.text: [_cut(one) for one in path.found(value)] for path in paths}
+            found: dict[str, Any] = {path.text: [_cut(one) for one in path.found(value)] for path in paths}
+            if twice is not None:
+                found["twice"] = twice[:LONGEST_TEXT]
         except (msgspec.MsgspecError, RecursionError, ValueError):
             return {"bytes": len(body)}
         if len(encoded := msgspec.json.encode(found)) > self._most:

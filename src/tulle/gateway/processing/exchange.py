@@ -12,6 +12,8 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
+from tulle.gateway.processing.json_paths import Path
+from tulle.gateway.processing.json_text import is_packed, name_twice, other_charset, type_of
 from tulle.serving.endpoint import NODE_HEADERS
 from tulle.serving.tracing import trace_of
 
@@ -87,6 +89,7 @@ class Call:
     __slots__ = (
         "_by_name",
         "_claims",
+        "_twice",
         "_value",
         "body",
         "headers",
@@ -109,6 +112,7 @@ class Call:
         self.notes: dict[int, Any] = {}
         self._by_name: dict[bytes, bytes] | None = None
         self._value: Any = _UNREAD
+        self._twice: Any = _UNREAD
         self._claims: Mapping[str, Any] | None = None
 
     def header(self, name: bytes) -> bytes | None:
@@ -135,7 +139,7 @@ class Call:
     def set_body(self, body: bytes) -> None:
         """Send these bytes on."""
         self.body = body
-        self._value = _UNREAD
+        self._value = self._twice = _UNREAD
 
     def forget(self) -> None:
         """Keep the body as bytes alone: as a value it is many times as large."""
@@ -192,14 +196,53 @@ class Call:
             self._claims = _claims(self.header(CLAIMS_HEADER))
         return self._claims
 
+    @property
+    def content_type(self) -> str:
+        """In small letters, without parameters; empty when nothing is said."""
+        return type_of(self.header(b"content-type"))
+
     def json(self) -> Any:
-        """The body as a value. Refusal (400) when it is not JSON."""
+        """The body as a value. Refusal: 400 when it is not JSON, 415 when others may read other JSON in its bytes."""
         if self._value is _UNREAD:
+            if is_packed(self.header(b"content-encoding")):
+                raise Refusal(
+                    415,
+                    "UnsupportedEncoding",
+                    "The request body is packed",
+                    "Send it without content-encoding",
+                )
+            if (charset := other_charset(self.header(b"content-type"))) is not None:
+                raise Refusal(
+                    415,
+                    "UnsupportedContent",
+                    f"A body in the charset '{charset}' is not accepted here",
+                    "Send JSON as UTF-8, and content-type without charset",
+                )
             try:
                 self._value = _JSON.decode(self.body)
             except (msgspec.MsgspecError, RecursionError, ValueError) as exc:
-                raise Refusal(400, "InvalidRequest", f"The body is not read as JSON: {_told(exc)}") from None
+                raise not_json(exc) from None
         return self._value
+
+    def name_twice(self) -> str | None:
+        """A name that an object of the body has twice, so that readers differ in what it says. Refusal as `json`."""
+        if self._twice is _UNREAD:
+            value = self.json()
+            try:
+                self._twice = name_twice(self.body, value)
+            except (RecursionError, ValueError) as exc:
+                raise not_json(exc) from None
+        found: str | None = self._twice
+        return found
+
+    def found(self, path: Path) -> list[Any]:
+        """All that a path finds in the body; numbers that are not whole as `msgspec.Raw`. Refusal as `json`."""
+        try:
+            found = path.found(self.json())
+            # As a double, a number is like others that are not the same; few bodies need to be read again for it.
+            return path.found(_JSON_AS_WRITTEN.decode(self.body)) if _has_double(found) else found
+        except RecursionError as exc:
+            raise not_json(exc) from None
 
 
 class Answer:
@@ -240,7 +283,7 @@ class Answer:
     @property
     def content_type(self) -> str:
         """In small letters, without parameters; empty when nothing is said."""
-        return (self.header(b"content-type") or b"").partition(b";")[0].strip().lower().decode("latin-1")
+        return type_of(self.header(b"content-type"))
 
     def json(self) -> Any:
         """The body as a value, numbers that are not whole as `msgspec.Raw`. ValueError when it is not JSON."""
@@ -265,8 +308,8 @@ class Answer:
 
     def unpack(self, most: int) -> None:
         """Undo gzip or deflate. ValueError for another encoding, damage, or more than `most` bytes."""
-        encoding = (self.header(b"content-encoding") or b"identity").strip().lower()
-        if encoding in {b"identity", b""}:
+        encoding = (self.header(b"content-encoding") or b"").strip().lower()
+        if not is_packed(encoding):
             return
         if encoding not in {b"gzip", b"x-gzip", b"deflate"}:
             raise ValueError(f"its encoding '{encoding.decode('latin-1')[:40]}' is not known")
@@ -288,13 +331,6 @@ def inflated(body: bytes, most: int) -> bytes:
     return found
 
 
-def is_json(content_type: str) -> bool:
-    """Whether a type, without parameters and in small letters, says JSON."""
-    return content_type in {"application/json", "text/json"} or (
-        content_type.startswith("application/") and content_type.endswith("+json")
-    )
-
-
 def _claims(packed: bytes | None) -> Mapping[str, Any]:
     if not packed:
         return {}
@@ -305,6 +341,17 @@ def _claims(packed: bytes | None) -> Mapping[str, Any]:
     except (ValueError, msgspec.MsgspecError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _has_double(value: Any) -> bool:
+    if isinstance(value, list | dict):
+        return any(map(_has_double, value if isinstance(value, list) else value.values()))
+    return isinstance(value, float)
+
+
+def not_json(exc: Exception) -> Refusal:
+    """For a body that raised this when it was read."""
+    return Refusal(400, "InvalidRequest", f"The body is not read as JSON: {_told(exc)}")
 
 
 def _told(exc: Exception) -> str:

@@ -7,19 +7,17 @@ it as JSON in any case. Knows nothing of schemas.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from typing import Any, Final
 
 from tulle.errors import Invalid
-from tulle.gateway.processing.exchange import Call, Refusal, is_json
+from tulle.gateway.processing.exchange import Call, Refusal
+from tulle.gateway.processing.json_text import are_several, is_json
 from tulle.gateway.processing.step import Step
 
 MOST_DEPTH: Final = 200  # whatever a policy says: what reads a value goes down in it as deep as it is
 _SETTINGS: Final = ("max_depth", "max_string_length", "max_name_length", "max_entries", "max_elements")
-_COLON: Final = re.compile(rb"\\u003[aA]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +42,17 @@ class JsonLimits(Step):
         if not call.body:
             return
         if self._only_json:
-            kind = (call.header(b"content-type") or b"").partition(b";")[0].strip().lower().decode("latin-1")
-            if kind and not is_json(kind):
+            kind = call.content_type
+            if kind and not is_json(kind) and not are_several(call.header(b"content-type")):
                 return
-        packed = (call.header(b"content-encoding") or b"identity").strip().lower()
-        if packed not in {b"identity", b""}:
-            raise Refusal(
-                415, "UnsupportedEncoding", "The request body is packed", "Send it without content-encoding"
-            )
-        self.check(call.body, call.json())
+        self._look(call.json())
+        if (name := call.name_twice()) is not None:
+            raise _too(f"an object has the name '{name[:60]}' twice")
 
-    def check(self, body: bytes, value: Any) -> None:
-        """Refusal where a body, read as this value, is more than is accepted, or an object in it has a name twice."""
-        if body.count(b":") != self._look(value) or _COLON.search(body):
-            check_names(body)
-
-    def _look(self, value: Any) -> int:
-        """Check a value, level by level; how many colons a body has that says nothing else.
-
-        Those in its texts and names, and one for each member: a body with more of them has a name twice.
-        """
+    def _look(self, value: Any) -> None:
+        """Check a value, level by level."""
         limits = self._limits
-        colons, depth, level = 0, 0, [value]
+        depth, level = 0, [value]
         while level:
             depth += 1
             below: list[Any] = []
@@ -74,16 +61,13 @@ class JsonLimits(Step):
                 if kind is str:
                     if len(one) > limits.text:
                         raise _too(f"a text has {len(one)} characters, {limits.text} are accepted")
-                    colons += one.count(":")
                 elif kind is dict:
                     self._check_object(one, depth)
-                    colons += len(one) + "".join(one).count(":")
                     below.extend(one.values())
                 elif kind is list:
                     self._check_list(one, depth)
                     below.extend(one)
             level = below
-        return colons
 
     def _check_object(self, value: Mapping[str, Any], depth: int) -> None:
         limits = self._limits
@@ -100,34 +84,6 @@ class JsonLimits(Step):
             raise _too(f"it is nested more than {limits.depth} levels")
         if len(value) > limits.elements:
             raise _too(f"a list has {len(value)} elements, {limits.elements} are accepted")
-
-
-def check_names(body: bytes) -> None:
-    """Refusal where an object has a name twice: readers differ in which of the two values they take."""
-
-    def pairs(found: list[tuple[str, Any]]) -> None:
-        seen: set[str] = set()
-        for name, _ in found:
-            if name in seen:
-                raise _too(f"an object has the name '{name[:60]}' twice")
-            seen.add(name)
-
-    try:
-        json.loads(body, object_pairs_hook=pairs, parse_int=str)
-    except (ValueError, RecursionError) as exc:
-        raise Refusal(400, "InvalidRequest", f"The body is not read as JSON: {exc}") from None
-
-
-def has_a_name_twice(body: bytes, value: Any) -> bool:
-    """Whether an object of a body, read as this value, has a name twice, or is too deep to know."""
-    try:
-        _UNBOUNDED.check(body, value)
-    except Refusal:
-        return True
-    return False
-
-
-_UNBOUNDED: Final = JsonLimits(Limits(MOST_DEPTH, *[1 << 60] * 4), only_json=False)
 
 
 def json_limits(settings: Mapping[str, Any]) -> JsonLimits:

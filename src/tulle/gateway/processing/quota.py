@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
 
@@ -15,8 +16,8 @@ import msgspec
 
 from tulle.errors import Invalid, did_you_mean
 from tulle.gateway.envoy_values import QUOTA_PREFIX
-from tulle.gateway.processing.exchange import Answer, Call, Refusal
-from tulle.gateway.processing.json_paths import json_path
+from tulle.gateway.processing.exchange import Answer, Call, Refusal, not_json
+from tulle.gateway.processing.json_paths import Path, json_path
 from tulle.gateway.processing.redaction import said
 from tulle.gateway.processing.step import Step
 from tulle.gateway.processing.windows import Verdict, Window, Windows, whole_seconds
@@ -24,6 +25,7 @@ from tulle.spec.rate_limit import RateLimit
 
 LONGEST_KEY: Final = 200  # characters of a key; longer ones are told apart by their digest
 MOST_WINDOWS: Final = 10
+_EXACT: Final = 2.0**53  # from here on doubles leave out whole numbers
 _PREFIX: Final = QUOTA_PREFIX.encode()
 KeyPart = Callable[[Call], str]
 _PLAIN: Final[Mapping[str, KeyPart]] = {
@@ -153,10 +155,44 @@ def key_part(text: str) -> KeyPart:
             return lambda call: "\x1e".join(sorted(said(call.claims, name)))
         case "body":
             path = json_path(name)
-            return lambda call: (
-                msgspec.json.encode(path.found(call.json()), order="sorted").decode() if call.body else ""
-            )
+            return lambda call: _of_body(call, path)
     raise Invalid(f"key part '{text}' is not known", hint="header:, query:, claim: or body:")
+
+
+def _of_body(call: Call, path: Path) -> str:
+    if not call.body:
+        return ""
+    if (name := call.name_twice()) is not None:
+        raise Refusal(
+            400,
+            "InvalidRequest",
+            f"An object of the body has the name '{name[:60]}' twice",
+            "Send each name once: requests are counted by what the body says",
+        )
+    try:
+        return msgspec.json.encode(by_value(call.found(path)), order="sorted").decode()
+    except RecursionError as exc:
+        raise not_json(exc) from None
+
+
+def by_value(value: Any) -> Any:
+    """A value of JSON with each number as all are that equal it, however they are written: 1 for 1.0 and for 10e-1.
+
+    What differs by less than doubles do is the same, but not whole numbers, which name things: those stay exact.
+    """
+    match value:
+        case list():
+            return [by_value(one) for one in value]
+        case dict():
+            return {name: by_value(one) for name, one in value.items()}
+        case msgspec.Raw():
+            text = bytes(value).decode()
+            number = float(text)
+            if abs(number) < _EXACT:
+                return int(number) if number.is_integer() else number
+            exact = Decimal(text)
+            return int(exact if exact == exact.to_integral_value() else number)
+    return value
 
 
 def _limits(given: str | Sequence[str], kind: str) -> tuple[Window, ...]:

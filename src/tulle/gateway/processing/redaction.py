@@ -15,13 +15,13 @@ from typing import Any, Final, Literal
 import msgspec
 
 from tulle.errors import Invalid
-from tulle.gateway.processing.exchange import Answer, Call, Refusal, is_json
+from tulle.gateway.processing.exchange import Answer, Call, Refusal
 from tulle.gateway.processing.json_paths import REMOVE, Path, json_path
+from tulle.gateway.processing.json_text import is_json, name_twice, other_charset
 from tulle.gateway.processing.step import Step
 
 _HASH_LETTERS: Final = 32
 _HIDDEN: Final = "****"  # in place of an object or a list
-_OTHERS: Final = frozenset({"", "utf-8", "utf8", "us-ascii"})  # charsets of JSON (RFC 8259)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +90,19 @@ class Redaction(Step):
             for rule in rules:
                 value, found = rule.path.change(value, rule.act)
                 count += found
+            # who reads the first of two values would see one that nobody has looked at: the last alone is sent on
+            is_changed = bool(count) or name_twice(body, value) is not None
         except (ValueError, RecursionError) as exc:
             raise _unreadable(
                 "it is nested too deeply" if isinstance(exc, RecursionError) else str(exc)
             ) from None
-        if count:
+        if is_changed:
             answer.set_json(value)
 
     @staticmethod
     def _is_ours_to_read(answer: Answer) -> bool:
         kind = answer.content_type
-        _, _, charset = (answer.header(b"content-type") or b"").lower().partition(b"charset=")
-        named = charset.partition(b";")[0].strip(b' "').decode("latin-1")
-        return (not kind or is_json(kind)) and named in _OTHERS
+        return (not kind or is_json(kind)) and other_charset(answer.header(b"content-type")) is None
 
 
 def redaction(settings: Mapping[str, Any], key: Callable[[str], bytes], most: int) -> Redaction:

@@ -13,8 +13,9 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from tulle.errors import Invalid
-from tulle.gateway.processing.exchange import Answer, Call, Refusal, is_json
-from tulle.gateway.processing.openapi_checks import Operation, Operations
+from tulle.gateway.processing.exchange import Answer, Call, Refusal
+from tulle.gateway.processing.json_text import are_several, is_json, name_twice, other_charset
+from tulle.gateway.processing.openapi_checks import Check, Operation, Operations
 from tulle.gateway.processing.step import Step
 
 _log = logging.getLogger("tulle.processing")
@@ -97,7 +98,7 @@ class SchemaCheck(Step):
             elif check is not None and is_json(answer.content_type):
                 try:
                     answer.unpack(self._most)
-                    problems = check.problems(_plain(answer))
+                    problems = [] if call.method == "HEAD" else _in_answer(check, answer)
                 except ValueError as exc:
                     problems = [str(exc)]
         if problems:
@@ -118,9 +119,11 @@ class SchemaCheck(Step):
         return [*below, path]
 
     def _find(self, call: Call) -> tuple[Operation, Sequence[str]] | None:
-        for path in self._within(call.path.decode("latin-1")):
-            if (found := self._operations.find(call.method, path)) is not None:
-                return found
+        paths = self._within(call.path.decode("latin-1"))
+        for method in ("HEAD", "GET") if call.method == "HEAD" else (call.method,):
+            for path in paths:
+                if (found := self._operations.find(method, path)) is not None:
+                    return found
         return None
 
     def _parameters(self, call: Call, operation: Operation, values: Sequence[str]) -> list[str]:
@@ -165,7 +168,11 @@ def _body(call: Call, operation: Operation) -> list[str]:
         return [] if not call.body or call.method in _WITHOUT_BODY else ["a body is not expected"]
     if not call.body:
         return ["the body is missing"] if said.needed else []
-    kind = (call.header(b"content-type") or b"").partition(b";")[0].strip().lower().decode("latin-1")
+    kind = call.content_type
+    if are_several(call.header(b"content-type")):
+        raise Refusal(
+            415, "UnsupportedContent", "A body of several types is not accepted here", "Send one content-type"
+        )
     # Clients of prediction services send JSON without saying so.
     accepted, check = said.check_of(kind or "application/json")
     if not accepted:
@@ -177,21 +184,28 @@ def _body(call: Call, operation: Operation) -> list[str]:
         )
     if check is None or not (not kind or is_json(kind)):
         return []
-    if (call.header(b"content-encoding") or b"identity").strip().lower() not in {b"identity", b""}:
-        raise Refusal(
-            415, "UnsupportedEncoding", "The request body is packed", "Send it without content-encoding"
-        )
-    return [f"body: {told}" for told in check.problems(call.json())]
+    value = call.json()
+    if (name := call.name_twice()) is not None:
+        return [f"body: {_twice(name)}"]
+    return [f"body: {told}" for told in check.problems(value)]
 
 
-def _plain(answer: Answer) -> Any:
-    """The body with its numbers as numbers."""
-    import msgspec  # noqa: PLC0415  beside `Answer.json`, which keeps them as they are written
+def _in_answer(check: Check, answer: Answer) -> list[str]:
+    """What is wrong with the body of an answer; ValueError when it cannot be read."""
+    import msgspec  # noqa: PLC0415  beside `Answer.json`, which keeps numbers as they are written
 
+    if (charset := other_charset(answer.header(b"content-type"))) is not None:
+        return [f"the charset '{charset}' is none of JSON"]
     try:
-        return msgspec.json.decode(answer.body)
+        value = msgspec.json.decode(answer.body)
+        name = name_twice(answer.body, value)
     except (msgspec.MsgspecError, RecursionError) as exc:
         raise ValueError(f"the body is not read as JSON: {exc}") from None
+    return check.problems(value) if name is None else [_twice(name)]
+
+
+def _twice(name: str) -> str:
+    return f"an object has the name '{name[:60]}' twice"
 
 
 def _cookies(call: Call, name: str) -> list[str]:
