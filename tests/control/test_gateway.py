@@ -23,10 +23,10 @@ from tulle.control import gateway, service_policies
 from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy.local import Process
-from tulle.errors import Broken, Conflict, NotFound
+from tulle.errors import Broken, Conflict, NotFound, Unavailable
 from tulle.gateway import application_secret, applications, contract, envoy_files
 from tulle.gateway.envoy import Gateway
-from tulle.gateway.envoy_process import EnvoyProcess
+from tulle.gateway.envoy_process import ASKED, EnvoyProcess
 from tulle.gateway.policy import GatewayPolicy, RateLimit
 from tulle.gateway.versions import recorded
 from tulle.gateway.versions.told import told
@@ -248,6 +248,10 @@ def test_why_it_cannot_be_taken_over_is_told_before_anything_is_asked(
             gateway.restart(run.workspace)
     finally:
         aside.rename(process._shared)
+    (in_the_way := run.workspace.settings.state_folder / ASKED).mkdir()
+    with pytest.raises(Unavailable, match=r"\.tulle could not be written .*; nothing was changed"):
+        gateway.restart(run.workspace)
+    in_the_way.rmdir()
     assert process.asked() == ""
 
 

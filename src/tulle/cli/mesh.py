@@ -13,7 +13,7 @@ import click
 
 from tulle.cli.terminal import OPTION_JSON, emit, mark, relative
 from tulle.config import Settings
-from tulle.deploy import local, readiness
+from tulle.deploy import local, readiness, room
 from tulle.errors import Invalid, NotFound, Unavailable, did_you_mean
 from tulle.gateway.faults import read_faults
 from tulle.gateway.versions.told import told
@@ -53,6 +53,7 @@ def start_detached(settings: Settings) -> None:
             f"the mesh in {settings.folder} is up already (process {pid})",
             hint="`tulle status` shows its processes, `tulle down` stops it",
         )
+    room.check_room(settings)
     local.check_ports(settings)
     settings.log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     log = settings.log_folder / "supervisor.log"
@@ -151,6 +152,8 @@ def show_status(settings: Settings) -> None:
         )
         if process.why:
             click.echo(f"    {process.why} (`tulle logs {process.name.split('/')[0]}`)")
+    if short := room.told_short(settings):
+        click.echo(f"  {mark('warn')} {short}")
     is_older = local.runs_by_older_settings(settings)
     if is_older:
         said = "`tulle gateway reload` takes up what it can and tells what needs `tulle down`, `tulle up`"

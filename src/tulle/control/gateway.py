@@ -13,6 +13,7 @@ from typing import Any, Final
 from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
+from tulle.deploy.room import refusal
 from tulle.errors import Broken, Conflict, NotFound, Unavailable
 from tulle.events import GATEWAY_RESTARTED, Event
 from tulle.gateway import applications
@@ -177,7 +178,8 @@ def restart(workspace: Workspace, *, by: str = "", seconds: float = RESTART_SECO
     """Have another process take the gateway over without a lost request; what came of it.
 
     The one before finishes what it has. Conflict where this machine cannot; Unavailable when the gateway is not up, or
-    the new process does not answer in time; Broken when it could not start, and the one before goes on.
+    the new process does not answer in time; Broken when it could not start, and the one before goes on; LimitExceeded
+    where the disk is full.
     """
     settings, began = workspace.settings, time.monotonic()
     process, before = EnvoyProcess(settings), local.processes(settings).get("gateway")
@@ -190,7 +192,10 @@ def restart(workspace: Workspace, *, by: str = "", seconds: float = RESTART_SECO
             hint="`tulle down` and `tulle up` start another one; requests under way may end first",
         )
     process.check()
-    word = process.ask_for_takeover()
+    try:
+        word = process.ask_for_takeover()
+    except OSError as exc:
+        raise refusal(exc, settings.state_folder) from exc
     with workspace.database.write() as connection:
         log.append(connection, Event(GATEWAY_RESTARTED, "gateway"), actor=by)
     while time.monotonic() - began < seconds:

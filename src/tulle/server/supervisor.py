@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tulle.config import Settings, collector
 from tulle.deploy import gateway as gateway_process
-from tulle.deploy import local, readiness
+from tulle.deploy import local, readiness, room
 from tulle.deploy.generations import mounted
 from tulle.deploy.supervise import Supervisor, Wanted, tell
 from tulle.errors import TulleError
@@ -32,8 +32,9 @@ from tulle.state.db import Database, now, open_database
 def supervise(settings: Settings, *, announce: Callable[[], None] | None = None) -> None:
     """Run the mesh until SIGTERM or SIGINT, then stop all of it.
 
-    Raises AlreadyExists when the mesh is up, Unavailable when a port is taken.
+    Raises AlreadyExists when the mesh is up, Unavailable when a port is taken, LimitExceeded on a full disk.
     """
+    room.check_room(settings)
     with local.only_supervisor(settings):
         database = open_database(settings.database_url)
         local.end_leftovers(settings)
