@@ -79,11 +79,15 @@ def test_nothing_by_which_somebody_could_act_for_the_caller_goes_elsewhere(
         "x-csrf-token": "t",
         "x-session-id": "s",
         "key": "k",
+        "Ocp-Apim-Subscription-Key": "k",
+        "DPoP": "p",
+        "x-github-otp": "1",
         "x-team": "no key",
         "x-forwarded-for": "203.0.113.9",
         "x-envoy-internal": "true",
         "x-kept": "1",
         "keyboard": "2",
+        "x-footprint": "3",
     }
     reply = put(listed).ask(f"{API}first/x?team=no-key&a=1", {**shown, **A}, method="POST", body=b"a")
     assert reply.status == 200
@@ -100,6 +104,7 @@ def test_nothing_by_which_somebody_could_act_for_the_caller_goes_elsewhere(
         "x-colour": "blue",
         "x-kept": "1",
         "keyboard": "2",
+        "x-footprint": "3",
     }
 
 

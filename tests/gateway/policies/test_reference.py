@@ -12,6 +12,7 @@ from tulle.gateway import processing
 from tulle.gateway.envoy_errors import local_replies
 from tulle.gateway.policies.kind import Kind, known_kinds
 from tulle.gateway.policies.listed import parse_policies
+from tulle.gateway.policies.mirror import MORE_SECRETS
 from tulle.gateway.processing.secret_names import SECRETS
 
 PAGE = Path(__file__).parents[3] / "docs/reference/policies.md"
@@ -98,5 +99,5 @@ def test_every_error_of_a_policy_is_told_with_its_status_and_no_other_one() -> N
 
 def test_the_page_tells_which_headers_are_not_mirrored() -> None:
     told = PAGE.read_text().partition("### `mirror`")[2].partition("### ")[0]
-    words = re.sub(r"-\?_\?", "-", SECRETS).replace("^", "").replace("$", "").split("|")
+    words = re.sub(r"-\?_\?", "-", f"{SECRETS}|{MORE_SECRETS}").replace("^", "").replace("$", "").split("|")
     assert [word for word in words if f"`{word}`" not in told] == []

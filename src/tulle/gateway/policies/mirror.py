@@ -17,8 +17,10 @@ from tulle.gateway.processing.secret_names import SECRETS
 
 # who calls, by which way, and from where; also what Envoy tells of itself
 _PRIVATE: Final = ("x-tulle-", "x-envoy-", "x-forwarded-")
+# Beside what no log tells: by these names, too, services are shown who calls.
+MORE_SECRETS: Final = r"access-?_?key|subscription-?_?key|functions-?_?key|assertion|bearer|ticket|dpop|otp$"
 # Not `:authority`, without which nothing is a request.
-_SECRET: Final = rf"(?i)([^:].*)?({SECRETS}).*"
+_SECRET: Final = rf"(?i)([^:].*)?({SECRETS}|{MORE_SECRETS}).*"
 _PROTOCOL: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
