@@ -157,6 +157,10 @@ def test_numbers_that_only_a_double_takes_for_one_have_answers_of_their_own(proc
         {"status": "201 Made"},
         {"cache-control": "no-store"},
         {"cache-control": "max-age=0"},
+        {"cache-control": "max-age=soon"},
+        {"expires": "0"},
+        {"expires": "Sun, 06 Nov 1994 08:49:37 GMT"},
+        {"cache-control": "max-age=60", "age": "60"},
         {"set-cookie": "a=1"},
         {"vary": "*"},
         {"vary": "accept-language, Accept"},
@@ -166,6 +170,26 @@ def test_what_is_not_to_be_kept_is_not(processed: Processed, answer: dict[str, s
     processed.put(keeping())
     found = {processed.ask("/x/said", b"{}", x_answer=json.dumps(answer)).json()["count"] for _ in range(3)}
     assert len(found) == 3
+
+
+def test_how_old_an_answer_is_elsewhere_counts_here(processed: Processed) -> None:
+    processed.put(keeping())
+    date = "Sun, 06 Nov 1994 08:49:37 GMT"
+    said = {"cache-control": "max-age=60", "expires": "0", "age": "30", "date": date}
+    mine = processed.ask("/x/said", b"{}", x_answer=json.dumps(said))
+    again = processed.ask("/x/said", b"{}", x_answer=json.dumps(said))
+    assert count(again) == count(mine)
+    assert 30 <= int(again.headers["age"]) < 60
+    assert (mine.headers["age"], mine.headers["date"], again.headers["date"]) == ("30", date, date)
+    said = {"expires": "Sun, 06 Nov 1994 08:50:37 GMT", "date": date}
+    mine = processed.ask("/y/said", b"{}", x_answer=json.dumps(said))
+    assert count(processed.ask("/y/said", b"{}", x_answer=json.dumps(said))) == count(mine)
+    processed.put(keeping(use_cache_control=False))
+    said = {"expires": "0", "cache-control": "max-age=60", "age": "100"}
+    mine = processed.ask("/x/said", b"{}", x_answer=json.dumps(said))
+    again = processed.ask("/x/said", b"{}", x_answer=json.dumps(said))
+    assert count(again) == count(mine)
+    assert int(again.headers["age"]) >= 100
 
 
 def test_what_varies_by_the_key_is_kept(processed: Processed) -> None:
@@ -342,13 +366,18 @@ def test_all_policies_together_keep_no_more_than_there_is_room_for() -> None:
 
 
 def test_an_age_of_the_answer_is_heeded_up_to_the_policys() -> None:
-    def seconds(said: str, **settings: Any) -> float:
+    def seconds(said: str, *more: tuple[bytes, bytes], waited: float = 0.0, **settings: Any) -> float:
         step = AnswerCache(caching_rules({"ttl": 100, **settings}), Kept(1, 1))
-        return step._seconds(Answer(200, [(b"cache-control", said.encode())]))
+        return step._seconds(Answer(200, [(b"cache-control", said.encode()), *more]), waited)
 
     assert seconds("max-age=10") == 10
     assert seconds("public, max-age=10, s-maxage=20") == 20
     assert seconds("max-age=1000") == 100
+    assert seconds("public", (b"age", b"90"), waited=20.0) == 100  # it says nothing of how long
+    assert seconds("max-age=50", (b"age", b"20"), waited=10.0) == 20
+    assert seconds("max-age=1000", (b"age", b"20")) == 100
+    assert seconds("max-age=50", (b"age", b"50")) <= 0
+    assert seconds("max-age=50", waited=50.0) <= 0
     assert seconds("private, max-age=10") == 10
     assert seconds("private, max-age=10", shared=True) == 0
     assert seconds("no-store", use_cache_control=False) == 100

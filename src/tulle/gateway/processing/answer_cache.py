@@ -22,6 +22,7 @@ import msgspec
 
 from tulle.errors import Invalid
 from tulle.gateway.processing.exchange import Answer, Call, Header
+from tulle.gateway.processing.freshness import age, lifetime
 from tulle.gateway.processing.json_paths import Path, json_path
 from tulle.gateway.processing.step import Outcome, Step
 
@@ -35,7 +36,7 @@ _ALWAYS: Final = (
     b"forced-generation",
     b"dispatch-key",
 )  # answers differ by these
-_NOT_KEPT: Final = frozenset({b"date", b"age", b"x-request-id", b"retry-after", CACHE_HEADER})
+_NOT_KEPT: Final = frozenset({b"age", b"x-request-id", b"retry-after", CACHE_HEADER})
 # Headers and parameters that may say who calls, to a service that reads them itself.
 _TELLS_WHO: Final = re.compile(
     r"auth|cookie|secret|passw|token|key|credential|session|sign|jwt|assertion|bearer|ticket|code|sid$"
@@ -57,7 +58,6 @@ _OF_NOBODY: Final = frozenset(
         *(b"if-none-match", b"if-modified-since"),
     }
 )
-_MAX_AGE: Final = re.compile(r"(?:^|,)\s*(s-maxage|max-age)\s*=\s*\"?(\d{1,9})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class _Entry:
     status: int
     headers: Sequence[Header]
     body: bytes
-    since: float
+    made_at: float  # before it came here, where it was kept elsewhere
     until: float
     size: int
 
@@ -195,9 +195,9 @@ class AnswerCache(Step):
                 return self._wait(call, key, turn)
         if key not in self._kept.waiting:
             self._kept.waiting[key] = []
-            call.notes[self.number] = (key, True)
+            call.notes[self.number] = (key, True, self._clock())
         else:
-            call.notes[self.number] = (key, False)
+            call.notes[self.number] = (key, False, self._clock())
         return None
 
     async def _wait(self, call: Call, key: bytes, turn: asyncio.Future[None]) -> Answer | None:
@@ -205,7 +205,7 @@ class AnswerCache(Step):
         await turn
         if (entry := self._kept.get(key, self._clock())) is not None:
             return self._answer(entry)
-        call.notes[self.number] = (key, False)
+        call.notes[self.number] = (key, False, self._clock())
         return None
 
     def head(self, call: Call, answer: Answer) -> bool:
@@ -214,20 +214,24 @@ class AnswerCache(Step):
             return False
         answer.set_header(CACHE_HEADER, b"miss")
         return (
-            answer.status in self._rules.statuses and self._seconds(answer) > 0 and self._is_general(answer)
+            answer.status in self._rules.statuses
+            and self._seconds(answer, self._clock() - note[2]) > 0
+            and self._is_general(answer)
         )
 
     def body(self, call: Call, answer: Answer) -> None:
-        seconds = self._seconds(answer)
+        key, _, asked_at = call.notes[self.number]
+        at = self._clock()
+        waited = at - asked_at
+        seconds = self._seconds(answer, waited)
         if (
             answer.status not in self._rules.statuses or seconds <= 0
         ):  # another step made something else of it
             return
-        key, _ = call.notes[self.number]
         headers = [one for one in answer.headers if one[0] not in _NOT_KEPT]
         size = OF_ENTRY + len(answer.body) + sum(len(name) + len(value) for name, value in headers)
-        at = self._clock()
-        self._kept.put(key, _Entry(answer.status, headers, answer.body, at, at + seconds, size))
+        made_at = at - waited - age(answer)
+        self._kept.put(key, _Entry(answer.status, headers, answer.body, made_at, at + seconds, size))
 
     def ended(self, call: Call) -> None:
         note = call.notes.get(self.number)
@@ -237,8 +241,8 @@ class AnswerCache(Step):
                     turn.set_result(None)
 
     def _answer(self, entry: _Entry) -> Answer:
-        age = b"%d" % int(self._clock() - entry.since)
-        return Answer(entry.status, [*entry.headers, (b"age", age), (CACHE_HEADER, b"hit")], entry.body)
+        old = b"%d" % int(self._clock() - entry.made_at)
+        return Answer(entry.status, [*entry.headers, (b"age", old), (CACHE_HEADER, b"hit")], entry.body)
 
     def _invalidate(self, call: Call, wish: bytes, key: bytes) -> None:
         if call.client not in self._rules.may_invalidate:
@@ -267,15 +271,15 @@ class AnswerCache(Step):
         ]
         return hashlib.blake2b(msgspec.msgpack.encode(parts, order="sorted"), digest_size=24).digest()
 
-    def _seconds(self, answer: Answer) -> float:
-        """For how long an answer may be kept; zero for not at all."""
-        if not self._rules.heeds_cache_control:
-            return self._rules.seconds
-        said = _words(answer.header(b"cache-control"))
-        if "no-store" in said or "no-cache" in said or (self._rules.is_shared and "private" in said):
-            return 0
-        ages = {name: float(seconds) for name, seconds in _MAX_AGE.findall(said)}
-        return min(ages.get("s-maxage", ages.get("max-age", self._rules.seconds)), self._rules.seconds)
+    def _seconds(self, answer: Answer, waited: float) -> float:
+        """For how long an answer may be kept from now on, that came so many seconds after it was asked for.
+
+        Zero or less for not at all. RFC 9111, 4.2.3: what it took to come counts as if it had been kept so long.
+        """
+        rules = self._rules
+        if not rules.heeds_cache_control or (said := lifetime(answer, is_shared=rules.is_shared)) is None:
+            return rules.seconds
+        return min(said - age(answer) - waited, rules.seconds)
 
     def _is_general(self, answer: Answer) -> bool:
         """Whether an answer is for every request of its key: what it varies by is in there."""
