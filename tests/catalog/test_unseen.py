@@ -56,9 +56,9 @@ def test_of_many_products_those_are_looked_at_that_are_asked_about(
 
     monkeypatch.setattr(Access, "decide", noting)
     hidden = asked.of("kim")
-    assert decided == ["arn:lakefs:fs:::repository/sales"]  # of the one API that is not public
+    assert decided == ["arn:lakefs:fs:::repository/sales/branch/main"]  # of the one API that is not public
     decided.clear()
     for _ in range(3):
         assert hidden.are_in("payroll is late", "more-7")
         assert not hidden.are_in("orders are late", "more-8")  # which names nothing that is hidden
-    assert decided == ["arn:lakefs:fs:::repository/more-7"]
+    assert decided == ["arn:lakefs:fs:::repository/more-7/branch/main"]

@@ -124,6 +124,10 @@ class Bazaar:
             people.add_user(cx, name)
             if group:
                 people.add_member(cx, group, name)
+        # One of every product's people, who works on all branches but the published one.
+        works = {"effect": "allow", "action": ["fs:CreateBranch"], "resource": "*"}
+        people.add_policy(cx, "Works", [works])
+        people.attach(cx, "Works", "user", "vic")
 
     def basic(self, name: str) -> str:
         key = self.keys[name]

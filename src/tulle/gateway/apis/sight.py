@@ -14,6 +14,7 @@ from tulle.gateway.apis.declared import ApiDeclared
 from tulle.gateway.apis.records import RemovedApi
 from tulle.lake.access import Access, people
 from tulle.serving import generation
+from tulle.spec.roles import PUBLISHED
 from tulle.state import products
 from tulle.state.db import Database
 
@@ -69,11 +70,14 @@ class Sight:
         )
 
     def belongs(self, user: str, product: str) -> bool:
-        """Whether somebody is of a product's people: whoever may read what it is made of."""
+        """Whether somebody is of a product's people: its owners and developers, and whoever may do their work.
+
+        To read what it is made of makes nobody one of them: users usually may, and its consumers.
+        """
         if user == NOBODY:
             return False
-        resource = self._access.resource_repository(product)
-        return self._access.decide(user, "fs:ReadRepository", resource).allowed
+        resource = self._access.resource_branch(product, PUBLISHED)
+        return self._access.decide(user, "fs:CreateBranch", resource).allowed
 
     def may_change(self, user: str | None, product: str, branch: str) -> bool:
         """Whether somebody may change what a product publishes on a branch: its owners."""
