@@ -91,8 +91,8 @@ def test_owners_find_what_they_decide_about(bazaar: Bazaar) -> None:
     assert ["to use orders" in owner, "to use payroll" in owner] == [True, True]
     assert 'apis/payroll#questions">payroll</a> (1)' in owner
     other = get(bazaar, "/access/requests?mine=true", cookie=cookie_of(bazaar, "vic"))
-    assert ["Nothing waits." in other, "to use" in other] == [True, False]
-    assert "Nothing waits." in get(bazaar, "/access/requests?product=features")
+    assert ["Nothing of that waits." in other, "to use" in other] == [True, False]
+    assert "Nothing of that waits." in get(bazaar, "/access/requests?product=features")
     assert "to use orders" in get(bazaar, "/access/requests?product=sales")
 
 
