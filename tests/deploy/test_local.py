@@ -54,6 +54,22 @@ def test_the_status_says_so(
     assert "mesh.yaml was changed since it was read: `tulle gateway reload`" in capsys.readouterr().out
 
 
+def test_the_status_says_that_nobody_stopped_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mesh.yaml").write_text("name: small\n")
+    settings = load_settings(tmp_path)
+    show_status(settings)
+    assert capsys.readouterr().out == "mesh 'small' is down: start it with `tulle up`\n"
+    local.table(settings).parent.mkdir(parents=True)
+    me = psutil.Process()
+    about = {"pid": me.pid, "pid_created": me.create_time() - 60, "processes": {}}
+    local.table(settings).write_text(json.dumps(about))
+    show_status(settings)
+    said = "is down, though nobody stopped it: its supervisor was killed, or the machine was: start it"
+    assert said in capsys.readouterr().out
+    local.note_start(settings, me.pid)
+    assert not local.ended_unasked(settings), "it is on its way again"
+
+
 def test_the_status_says_why_a_process_does_not_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

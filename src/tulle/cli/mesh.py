@@ -141,7 +141,9 @@ def show_status(settings: Settings) -> None:
     """Print the processes as a list."""
     running = local.processes(settings)
     if not running:
-        click.echo(f"mesh '{settings.name}' is down: start it with `tulle up`")
+        unasked = ", though nobody stopped it: its supervisor was killed, or the machine was"
+        why = unasked if local.ended_unasked(settings) else ""
+        click.echo(f"mesh '{settings.name}' is down{why}: start it with `tulle up`")
         return
     click.secho(f"mesh '{settings.name}' in {relative(settings.folder)}", bold=True)
     width = max(len(name) for name in running)

@@ -108,6 +108,11 @@ def supervisor_pid(settings: Settings) -> int | None:
     return found[0].pid if found else None
 
 
+def ended_unasked(settings: Settings) -> bool:
+    """Whether a supervisor was here that ended without stopping its mesh, as when it was killed or the machine went."""
+    return table(settings).exists() and not _content(settings) and supervisor_pid(settings) is None
+
+
 def runs_by_older_settings(settings: Settings) -> bool:
     """Whether mesh.yaml was changed since the mesh was started or took up all of it, which is when it is read."""
     try:
