@@ -302,6 +302,13 @@ def _pages(bazaar: Bazaar) -> list[str]:
     return sorted(found)
 
 
+def test_who_did_not_sign_in_is_told_that_they_might(bazaar: Bazaar) -> None:
+    there, nowhere = (get(bazaar, f"/exchange/apis/{name}", 404) for name in ("payroll", "nowhere"))
+    assert 'href="/exchange/sign-in?to=/exchange/apis/payroll"' in there
+    assert there.replace("payroll", "nowhere") == nowhere
+    assert "/exchange/sign-in?to=" not in get(bazaar, "/exchange/apis/payroll", 404, cookie_of(bazaar, "kim"))
+
+
 def test_an_apis_page_begins_with_what_somebody_new_asks(bazaar: Bazaar) -> None:
     def top(version: str) -> str:
         page = get(bazaar, f"/exchange/apis/orders?version={version}")

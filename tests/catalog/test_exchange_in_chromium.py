@@ -166,6 +166,18 @@ def test_pages_are_read_on_every_screen_and_hostile_text_stays_text(
         assert page.evaluate(NAMELESS) == [], path
 
 
+def test_a_sign_that_turns_the_direction_turns_nothing_beside_its_text(shown: Shown) -> None:
+    page = shown.page
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(shown.url + "/exchange/apis/orders")
+    page.evaluate("""() => { document.querySelector("main").insertAdjacentHTML("afterbegin",
+      '<p id="turned"><span>\u202e to be turned </span><b id="one">one</b> <b id="two">two</b></p>'); }""")
+    left = [page.locator(f"#{name}").bounding_box() for name in ("one", "two")]
+    assert left[0] is not None
+    assert left[1] is not None
+    assert left[0]["x"] < left[1]["x"]
+
+
 def test_a_number_in_a_filter_is_not_broken_over_lines(shown: Shown) -> None:
     page = shown.page
     page.set_viewport_size({"width": 1280, "height": 900})
@@ -194,7 +206,8 @@ def test_an_api_is_tried_with_ones_own_credentials(shown: Shown) -> None:
     page.fill("#try-prefer", "")
     page.fill("#try-parameter-0", "../../x")
     page.get_by_role("button", name="Send request").click()
-    expect(page.locator("[data-part=status]")).to_have_text("400")  # the gateway refuses an encoded slash
+    expect(page.locator("[data-part=status]")).to_have_text("400")
+    expect(page.locator("[data-part=note]")).to_contain_text("sent encoded, which the gateway refuses")
     page.fill("#try-parameter-0", "7")
     page.fill("#try-credential-1", "wrong")  # what was typed is kept from operation to operation
     page.get_by_role("button", name="Send request").click()
@@ -277,7 +290,14 @@ def test_somebody_signs_in_finds_what_is_theirs_and_rates_it(shown: Shown) -> No
     page, key = shown.page, shown.bazaar.keys["vic"]
     page.goto(shown.url + "/exchange?q=payroll")
     expect(page.get_by_role("status")).to_have_text("0 results for “payroll”, the nearest first")
-    page.get_by_role("link", name="Sign in").first.click()
+    page.goto(shown.url + "/exchange/apis/payroll")
+    page.get_by_role("main").get_by_role("link", name="sign in").click()
+    page.fill("#key", "nobody")
+    page.fill("#secret", "wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_have_text("the access key or its secret is wrong")
+    expect(page.locator("#key")).to_be_focused()  # by which the reason is read out
+    expect(page.locator("#key")).to_have_accessible_description("the access key or its secret is wrong")
     page.fill("#key", key.id)
     page.fill("#secret", key.secret)
     page.keyboard.press("Enter")

@@ -26,6 +26,7 @@ from tulle.catalog.routes import Routes
 from tulle.catalog.service_pages import service_routes
 from tulle.catalog.trial import Caller, TryAnswer
 from tulle.errors import TulleError, Unavailable
+from tulle.gateway.envoy_values import READER_COOKIE
 
 Text = Annotated[str, Query(max_length=200)]
 Path = Annotated[str, Query(max_length=1024)]
@@ -248,11 +249,12 @@ def _lake_routes(router: Routes, reader: Reader) -> None:
 
 def render_failure(request: Request, status: int, exc: TulleError) -> Response:
     """A failure as a page. Falls back to plain text, so that a failure to render never hides the first one."""
+    signed = any(name.startswith(READER_COOKIE) for name in request.cookies)
     try:
         html = (
             _templates()
             .get_template("failure.html")
-            .render(page=FailurePage(status, exc), mesh="Tulle", path=request.url.path, who="")
+            .render(page=FailurePage(status, exc), mesh="Tulle", path=request.url.path, who="", signed=signed)
         )
     except Exception:  # noqa: BLE001  whatever is wrong with the template, the reader gets the message
         hint = f"\n{exc.hint}" if exc.hint else ""

@@ -118,7 +118,8 @@
       const said = await answer.json();
       if (answer.ok) {
         const mock = said.headers["x-tulle-mock"] === "true" ? ", an example" : "";
-        const cut = said.is_cut ? "There was more of it, which is not shown." : "";
+        const slash = said.status === 400 && of("path").some(([, value]) => /[/\\]/.test(value));
+        const cut = said.is_cut ? "There was more of it, which is not shown." : slash ? "A slash within a parameter of the path is sent encoded, which the gateway refuses." : "";
         show(said.status, `${said.status}${mock}`, said.headers, `${said.milliseconds.toFixed(1)} ms through the gateway`, said.body, said.file, cut);
       } else {
         const error = said.error || {};
