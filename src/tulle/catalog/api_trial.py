@@ -13,7 +13,6 @@ from typing import Final
 from urllib.parse import quote
 
 from tulle.catalog.openapi import Operation
-from tulle.catalog.trial import TryAnswer
 from tulle.catalog.way_forms import Sent
 from tulle.errors import Invalid
 from tulle.spec.openapi_document import leads_upwards
@@ -65,7 +64,19 @@ class ApiRequest:
     body: bytes = field(default=b"", repr=False)
 
 
-ApiCaller = Callable[[ApiRequest], TryAnswer]  # Unavailable when the gateway does not answer
+@dataclass(frozen=True, slots=True)
+class ApiAnswer:
+    """The answer of an API as it came: `file` is what is no text, in the place of `body`; `is_cut`: there was more."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: str
+    milliseconds: float
+    file: bytes | None = None
+    is_cut: bool = False
+
+
+ApiCaller = Callable[[ApiRequest], ApiAnswer]  # Unavailable when the gateway does not answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from tulle.catalog.api_page import ApiPages
-from tulle.catalog.api_trial import ApiCaller, Typed, file_name, request_of
+from tulle.catalog.api_trial import ApiAnswer, ApiCaller, Typed, file_name, request_of
 from tulle.catalog.exchange import Exchange
 from tulle.catalog.exchange_search import FACETS, Wanted
 from tulle.catalog.readers import LASTS, Readers
 from tulle.catalog.routes import Routes
 from tulle.catalog.service import pretty
-from tulle.catalog.trial import TryAnswer
 from tulle.catalog.way_forms import NOBODY, sent_of
 from tulle.config import Settings
 from tulle.errors import Denied, Invalid, TulleError
@@ -185,7 +184,7 @@ def _sign_in_routes(router: Routes, settings: Settings, readers: Readers, render
         return answer
 
 
-def _shown(answer: TryAnswer) -> dict[str, Any]:
+def _shown(answer: ApiAnswer) -> dict[str, Any]:
     headers = {k: v for k, v in sorted(answer.headers.items()) if k.lower() not in _NOT_SHOWN}
     told = {
         "status": answer.status,

@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment
 
 from tulle.catalog import look
-from tulle.catalog.api_trial import ApiCaller, ApiRequest
+from tulle.catalog.api_trial import ApiAnswer, ApiCaller, ApiRequest
 from tulle.catalog.application_pages import application_routes
 from tulle.catalog.exchange_pages import exchange_routes, reader_of
 from tulle.catalog.insight_pages import insight_routes
@@ -24,7 +24,7 @@ from tulle.catalog.lake_pages import lake_routes
 from tulle.catalog.portal import Reader
 from tulle.catalog.routes import Routes
 from tulle.catalog.service_pages import service_routes
-from tulle.catalog.trial import Caller, TryAnswer
+from tulle.catalog.trial import Caller
 from tulle.errors import TulleError, Unavailable
 from tulle.gateway.envoy_values import READER_COOKIE
 
@@ -46,7 +46,7 @@ def _templates() -> Environment:
     return look.environment()
 
 
-def _no_gateway(_request: ApiRequest) -> TryAnswer:
+def _no_gateway(_request: ApiRequest) -> ApiAnswer:
     raise Unavailable("the mesh is not up, so there is no gateway to try", hint="`tulle up`")
 
 

@@ -16,8 +16,6 @@ class TryAnswer:
     headers: Mapping[str, str]
     body: str
     milliseconds: float
-    file: bytes | None = None  # what is no text, in the place of `body`
-    is_cut: bool = False  # there was more of it
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from tulle.catalog import pages
-from tulle.catalog.api_trial import LARGEST_ANSWER, ApiRequest, is_file
+from tulle.catalog.api_trial import LARGEST_ANSWER, ApiAnswer, ApiRequest, is_file
 from tulle.catalog.page_values import ProcessView
 from tulle.catalog.portal import Reader
 from tulle.catalog.routes import RoutedLate
@@ -391,7 +391,7 @@ class Trials:
         took = (time.perf_counter() - began) * 1000
         return TryAnswer(answer.status_code, dict(answer.headers), answer.text, took)
 
-    def send(self, wanted: ApiRequest) -> TryAnswer:
+    def send(self, wanted: ApiRequest) -> ApiAnswer:
         """Send a request to an API through the gateway, and nowhere else. Unavailable when it does not answer."""
         settings = self._workspace.settings
         url = httpx.URL(own_address(settings)).copy_with(raw_path=wanted.target.encode("ascii"))
@@ -420,5 +420,5 @@ class Trials:
         took = (time.perf_counter() - began) * 1000
         whole, headers = bytes(body[:LARGEST_ANSWER]), dict(answer.headers)
         if is_file(answer.headers.get("content-type", ""), whole):
-            return TryAnswer(answer.status_code, headers, "", took, whole, is_cut)
-        return TryAnswer(answer.status_code, headers, _text(whole, answer.encoding), took, None, is_cut)
+            return ApiAnswer(answer.status_code, headers, "", took, whole, is_cut)
+        return ApiAnswer(answer.status_code, headers, _text(whole, answer.encoding), took, None, is_cut)
