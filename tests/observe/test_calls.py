@@ -83,6 +83,35 @@ def test_counts_add_up_at_each_width_and_come_back_as_series(calls: Calls) -> No
     assert (len(some.series), some.more, some.series[0].points) == (1, 1, ())
 
 
+@pytest.mark.parametrize("span", ["hour", "day", "week", "month"])
+def test_a_whole_without_points_is_the_same_and_read_from_the_widest_counts(calls: Calls, span: str) -> None:
+    drawn = random.Random(3)
+    add(calls, *(line(NOW - drawn.randrange(40 * DAY), us=drawn.randrange(9000)) for _ in range(300)))
+    add(calls, *(line(NOW - drawn.randrange(30 * HOUR), us=drawn.randrange(9000)) for _ in range(300)))
+    add(
+        calls,
+        *(line(NOW - drawn.randrange(HOUR), us=drawn.randrange(9000), client="app-2") for _ in range(9)),
+    )
+    chosen, insight = span_of(span, NOW), Insight(calls)
+    for which in (Which(), Which(clients=("app-2",))):
+        (whole,) = insight.told("mesh", chosen, which, points=False).series
+        assert whole.whole == insight.told("mesh", chosen, which).series[0].whole
+    pieces = list(chosen.widest())
+    assert [first for _, first, _ in pieces] == [chosen.since, *(last for *_, last in pieces[:-1])]
+    assert pieces[-1][2] == chosen.until
+    assert len(pieces) <= 5
+    assert (
+        sum((last - first) // width for width, first, last in pieces) <= 160
+    )  # of 43,200 minutes in a month
+
+
+def test_of_many_clients_some_are_told_whatever_the_others_ask(calls: Calls) -> None:
+    add(calls, *(line(NOON + n, client="loud") for n in range(20)), line(NOON, client="quiet"))
+    told = Insight(calls).told("client", span_of("hour", NOW), Which(clients=("quiet", "none")), limit=2)
+    assert [(one.name["client"], one.whole.requests) for one in told.series] == [("quiet", 1)]
+    assert Insight(calls).told("client", span_of("hour", NOW), Which(clients=())).series == ()
+
+
 def test_what_is_asked_for_wrongly_is_refused_with_the_nearest(calls: Calls) -> None:
     with pytest.raises(Invalid) as one:
         span_of("weak")

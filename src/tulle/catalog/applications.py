@@ -27,7 +27,6 @@ from tulle.state.db import Database, now
 
 A_PAGE = 60
 OFFERED = 20  # services to choose from when access is asked for
-MOST_USES = 1000
 A_PAGE_OF_USES = 200
 
 
@@ -154,7 +153,8 @@ class Applications:
             if len(found) >= A_PAGE:
                 following = after
                 break
-        told = self._insight.told("client", span_of("day"), limit=MOST_USES, points=False)
+        theirs = Which(clients=tuple(one.client_id for one in found))
+        told = self._insight.told("client", span_of("day"), theirs, limit=len(found), points=False)
         return ApplicationsPage(
             tuple(_without(one, hidden) for one in found),
             services,

@@ -133,7 +133,7 @@ class InsightReader:
             by: self._insight.told(by, chosen, which, limit=ROWS)
             for by in ("operation", "generation", "version")
         }
-        clients = self._insight.told("client", chosen, which, limit=FEW)
+        clients = self._clients(chosen, which)
         there = asked_there(self._settings, self._database, service, key)
         if service in hidden or (not parts["operation"].series and there is None):
             known = sorted(names_there(self._settings, self._database, key) - {*hidden})
@@ -208,6 +208,12 @@ class InsightReader:
             self._insight.slowest(chosen, which, limit=FEW),
             apis.counted_until,
         )
+
+    def _clients(self, span: Span, which: Which) -> Told:
+        """Those that asked most; curves are read of these alone, as there may be very many others."""
+        most = self._insight.told("client", span, which, limit=FEW, points=False)
+        theirs = tuple(one.name["client"] for one in most.series)
+        return self._insight.told("client", span, replace(which, clients=theirs)) if theirs else most
 
     def _drawn(self, span: Span, which: Which) -> tuple[Point | None, tuple[Chart, ...]]:
         found = self._insight.told("mesh", span, which).series

@@ -8,7 +8,7 @@ has no latency. Reads only; knows no door and no page.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -63,6 +63,26 @@ class Span:
         """Its end, which is not in it."""
         return self.since + self.seconds
 
+    def widest(self) -> Iterator[tuple[int, int, int]]:
+        """Width, beginning and end of counts that make up all of it, each as wide as can be: they are few."""
+        widths = [width for width in (DAY, HOUR, MINUTE) if width >= self.width]
+        yield from _widest(self.since, self.until, widths)
+
+
+def _widest(since: int, until: int, widths: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    width, *narrower = widths
+    first, last = -(-since // width) * width, until // width * width
+    if not narrower:
+        yield width, since, until
+    elif first >= last:
+        yield from _widest(since, until, narrower)
+    else:
+        if since < first:
+            yield from _widest(since, first, narrower)
+        yield width, first, last
+        if last < until:
+            yield from _widest(last, until, narrower)
+
 
 def span_of(name: str, now: float | None = None) -> Span:
     """The span of that name that ends now. Invalid."""
@@ -79,7 +99,8 @@ def span_of(name: str, now: float | None = None) -> Span:
 class Which:
     """Which calls are asked about; None: whichever. The environment of consumers is the empty one.
 
-    Without `mocks` those are left out that the gateway answered by examples.
+    Without `mocks` those are left out that the gateway answered by examples. With `clients`
+    only theirs are asked about.
     """
 
     service: str | None = None
@@ -89,6 +110,7 @@ class Which:
     client: str | None = None
     version: str | None = None
     mocks: bool = True
+    clients: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +175,9 @@ class Insight:
                 hint=did_you_mean(by, BY) or f"one of {', '.join(BY)}",
             )
         names = BY[by]
-        rows = self._rows(names, span, which, by_client=by == "client" or which.client is not None)
+        is_of_clients = which.client is not None or which.clients is not None
+        pieces = ((span.width, span.since, span.until),) if points else tuple(span.widest())
+        rows = self._rows(names, pieces, which, by_client=by == "client" or is_of_clients)
         state = self._calls.state()
         latest = None if state is None else state.latest
         if not rows:
@@ -165,14 +189,14 @@ class Insight:
         )
         sums = np.array([row[width + 1 : -1] for row in rows], np.int64)
         asked = np.bincount(of_row, weights=sums[:, 0], minlength=len(groups))
-        order = sorted(range(len(groups)), key=lambda one: (-asked[one], list(groups)[one]))[:limit]
+        all_names = list(groups)
+        order = sorted(range(len(groups)), key=lambda one: (-asked[one], all_names[one]))[:limit]
         rank = np.full(len(groups), -1)
         rank[order] = np.arange(len(order))
         kept = rank[of_row] >= 0
         packs = [row[-1] for row, is_kept in zip(rows, kept, strict=True) if is_kept]
         at = np.fromiter((row[width] for row in rows), np.int64, len(rows))[kept]
         ranks, sums = rank[of_row[kept]], sums[kept]
-        all_names = list(groups)
         counted = _Counted(packs, ranks, at, sums)
         wholes = _points(packs, ranks, sums, [span.since] * len(order))
         each = [_curve(counted, number, span) if points else () for number in range(len(order))]
@@ -183,9 +207,9 @@ class Insight:
         return Told(span, by, series, len(groups) - len(order), latest)
 
     def _rows(
-        self, names: Sequence[str], span: Span, which: Which, *, by_client: bool
+        self, names: Sequence[str], pieces: Sequence[tuple[int, int, int]], which: Which, *, by_client: bool
     ) -> list[tuple[Any, ...]]:
-        """Name, time, sums and durations of each count in the span."""
+        """Name, time, sums and durations of each count in pieces of time, each with the width of its counts."""
         where, values = _where(which, by_client=by_client)
         columns = [
             *(f"k.{name}" for name in names),
@@ -199,7 +223,7 @@ class Insight:
             f"WHERE {where}"
         )
         with self._calls.read() as cx:
-            return cx.execute(sql, (span.width, span.since, span.until, *values)).fetchall()
+            return [row for piece in pieces for row in cx.execute(sql, (*piece, *values))]
 
     def kinds(
         self, span: Span, which: Which = Which(), *, by: Sequence[str] = (), limit: int = 1000
@@ -291,6 +315,9 @@ def _where(which: Which, *, by_client: bool) -> tuple[str, list[Any]]:
         if (value := getattr(which, name)) is not None:
             parts.append(f"k.{name} = ?")
             values.append(value)
+    if which.clients is not None:
+        parts.append(f"k.client IN ({', '.join('?' * len(which.clients))})")
+        values += which.clients
     if not which.mocks:
         parts.append("k.generation != ?")
         values.append(MOCK)
