@@ -55,6 +55,21 @@ def test_growth_goes_on() -> None:
     assert 1.02 * last < sum(told.requests) < 1.3 * last
 
 
+@pytest.mark.parametrize(("began", "hours", "times"), [(72, 4, 20.0), (72, 24, 0.0), (216, 24, 0.0)])
+def test_a_burst_or_an_outage_of_some_hours_is_no_growth(began: int, hours: int, times: float) -> None:
+    until = MONDAY + 4 * WEEK_HOURS * HOUR
+    counts = weekly(4, noise=0.1)
+    for number in range(hours):  # so many hours before the end of what is known
+        at = until - (began - number) * HOUR
+        counts[at] = round(counts[at] * times)
+    told = patterns(counts, MONDAY, until).forecast
+    assert told is not None
+    after = list(weekly(5, noise=0.1).values())[-WEEK_HOURS:]
+    off = sum(abs(one - other) for one, other in zip(told.requests, after, strict=True)) / sum(after)
+    assert off < 0.1
+    assert max(told.high) < 1.5 * max(after)
+
+
 @pytest.mark.parametrize("hours", [71, 0])
 def test_little_is_known_of_little(hours: int) -> None:
     counts = dict(list(weekly(1).items())[:hours])

@@ -152,21 +152,26 @@ def _usual(series: Counts, period: int, periods: int, horizon: int) -> list[floa
     """The middle of the same hour of the last periods, each first brought to the level of the last one."""
     whole = [series[len(series) - (n + 1) * period : len(series) - n * period] for n in range(periods)]
     whole = [one for one in whole if len(one) == period]
-    levels = [sum(one) for one in whole]
-    if not levels or not levels[0]:
+    if not whole or not any(whole[0]):
         return _again(series, period, horizon)
-    scaled = [
-        [value * levels[0] / level for value in one]
-        for one, level in zip(whole, levels, strict=True)
-        if level
-    ]
+    grown = [_grown(one, whole[0]) for one in whole if any(one)]
+    scaled = [[value * more for value in one] for one, more in zip(filter(any, whole), grown, strict=True)]
     usual = [statistics.median(values) for values in zip(*scaled, strict=True)]
     trend = 1.0
-    if len(levels) > 1 and levels[1]:
-        trend = (
-            min(MOST_TREND, max(1 / MOST_TREND, levels[0] / levels[1])) ** 0.5
-        )  # half of it, as most do not last
+    if len(whole) > 1 and any(whole[1]):
+        more = grown[1]
+        trend = min(MOST_TREND, max(1 / MOST_TREND, more)) ** 0.5  # half of it, as most do not last
     return [usual[number % period] * trend ** (number // period + 1) for number in range(horizon)]
+
+
+def _grown(before: Counts, after: Counts) -> float:
+    """How many times as much an hour of one period is as that of another, in the middle.
+
+    By their sums a burst of some hours, or an outage, would make all hours larger or smaller; of periods in which
+    most hours are empty there is nothing else.
+    """
+    ratios = [new / old for old, new in zip(before, after, strict=True) if old and new]
+    return statistics.median(ratios) if 2 * len(ratios) > len(after) else sum(after) / sum(before)
 
 
 def _error(told: Counts, real: Counts) -> float:
