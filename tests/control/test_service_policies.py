@@ -142,6 +142,28 @@ def test_what_may_be_made_later_is_told_and_set(mesh: Mesh, applied: Workspace) 
     assert len(service_policies.in_force_as_plain(applied.settings, answer)["warnings"]) == 3
 
 
+def test_a_connection_and_a_package_may_come_later(applied: Workspace) -> None:
+    wanted = "[{policy: oauth2-introspection, connection: login}, {policy: custom, plugin: nosuch}]"
+    found = service_policies.set_policies(applied, "sold", wanted)
+    assert [(one.message, one.hint) for one in found.warnings] == [
+        ("there is no connection 'login'", "`tulle connection set` makes one"),
+        (
+            "no installed package brings the policy 'nosuch'",
+            "install one that has it in the entry points 'tulle.processor_policies'",
+        ),
+    ]
+
+
+def test_two_that_cannot_be_meant_together_are_not_set(applied: Workspace) -> None:
+    allow = "{policy: ip-allow, addresses: [10.0.0.%d]}"
+    with pytest.raises(Invalid) as caught:
+        service_policies.set_policies(applied, "sold", f"[{allow % 1}, {allow % 2}, {allow % 2}]")
+    assert [(str(one.place), one.message.partition(":")[0]) for one in caught.value.problems] == [
+        ("policies:1:97", "the same 'ip-allow' is listed twice, here and as number 2"),
+        ("policies:1:118", "nobody passes"),
+    ]
+
+
 def test_what_does_nothing_there_is_not_set(applied: Workspace) -> None:
     for text, message in (
         ("[{policy: token-once}]", "'token-once' does nothing here"),

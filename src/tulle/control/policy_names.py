@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from importlib.metadata import entry_points
 from itertools import islice
 from typing import Any, Final
 
@@ -19,14 +20,27 @@ from tulle.gateway import applications, offer, service_keys
 from tulle.gateway.policies.kind import Named, known_kinds
 from tulle.gateway.policies.listed import Written
 from tulle.gateway.policies.unmet import Misplaced, unmet
+from tulle.gateway.processing.plugin_child import GROUP
 from tulle.lake.access import people
 from tulle.serving.operations import operations
 from tulle.serving.service import Service
 from tulle.spec.tier import Offer, mesh_tiers
+from tulle.state.connections import open_connections
 
 _USER: Final = "user:"
 _MOST_TOLD: Final = 50  # of one list: a list may name a great many
 _MOST_COMPARED: Final = 2000  # applications that a misspelt id is held against
+_WORDS: Final[
+    Mapping[str, tuple[str, str]]
+] = {  # by what is named, why it is told, and what to do where there is none
+    "tier": ("there is no tier '{}'", "say it under `tiers`"),
+    "group": ("there is no group '{}'", "make it before somebody is to be in it"),
+    "connection": ("there is no connection '{}'", "`tulle connection set` makes one"),
+    "plugin": (
+        "no installed package brings the policy '{}'",
+        f"install one that has it in the entry points '{GROUP}'",
+    ),
+}
 _ELSEWHERE: Final = re.compile("(token|introspection|ldap):.")  # named by whom the mesh cannot ask
 
 
@@ -64,15 +78,23 @@ class PolicyNames:
 
     def _unknown(self, named: Named, tiers: Collection[str]) -> tuple[str, str | None, bool] | None:
         name = named.name
-        if named.what == "tier":
-            if name in tiers:
-                return None
-            return f"there is no tier '{name}'", did_you_mean(name, sorted(tiers)), False
-        if named.what == "group":
-            if name in self._groups:
-                return None
-            return f"there is no group '{name}'", did_you_mean(name, self._groups), True
-        return self._unknown_client(name)
+        if named.what == "client":
+            return self._unknown_client(name)
+        known = tiers if named.what == "tier" else self._known(named.what)
+        if name in known:
+            return None
+        message, otherwise = _WORDS[named.what]
+        hint = did_you_mean(name, known) or otherwise
+        return message.format(name), hint, named.what != "tier"
+
+    def _known(self, what: str) -> Sequence[str]:
+        match what:
+            case "group":
+                return self._groups
+            case "connection":
+                return self._connections
+            case _:
+                return self._plugins
 
     def _unknown_client(self, name: str) -> tuple[str, str | None, bool] | None:
         if name.startswith(_USER):
@@ -114,6 +136,15 @@ class PolicyNames:
     @cached_property
     def _keys(self) -> Collection[str]:
         return service_keys.labels(self._workspace.database).keys()
+
+    @cached_property
+    def _connections(self) -> Sequence[str]:
+        stamps = open_connections(self.settings, self._workspace.database).stamps()
+        return sorted({name for name, _ in stamps})
+
+    @cached_property
+    def _plugins(self) -> Sequence[str]:
+        return sorted({entry.name for entry in entry_points(group=GROUP)})
 
     @cached_property
     def _groups(self) -> Sequence[str]:

@@ -20,6 +20,7 @@ from tulle.errors import Invalid, Problem, TulleError, did_you_mean
 from tulle.gateway.apis.load import Loaded
 from tulle.gateway.front import Upstream
 from tulle.gateway.policies.automated import wrongly_left_out
+from tulle.gateway.policies.contrary import contrary
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.kind import known_kinds
 from tulle.gateway.policies.listed import Written, read_policies, written_of
@@ -78,7 +79,7 @@ def policies_judged(
         return Judged(tuple(problems))
     if tiers is None:
         tiers = names.tiers_of(service.offer) | names.tiers_recorded(service.name)
-    unfit = [*unmet_of_service(service, found), *names.unknown(found, tiers)]
+    unfit = [*contrary(found), *unmet_of_service(service, found), *names.unknown(found, tiers)]
     unfit += idle.of_service(service, product, found)
     return _judged(document, ("policies",), unfit)
 
@@ -90,8 +91,10 @@ def judged_api(
     problems: list[Problem] = []
     warnings: list[Problem] = []
     for number, version in enumerate(loaded.api.versions):
+        written = written_of(version.policies)
         unfit = [
-            *names.unknown(written_of(version.policies), tiers),
+            *contrary(written),
+            *names.unknown(written, tiers),
             *idle.of_version(loaded, version, product),
         ]
         judged = _judged(loaded.source, ("versions", number, "policies"), unfit)
@@ -133,7 +136,7 @@ def demanded_list(
     ]
     judged = Judged()
     if not problems:
-        judged = _judged(document, (), unfit(found))
+        judged = _judged(document, (), [*contrary(found), *unfit(found)])
         problems = [*judged.problems, *list_problems(settings, document, (), found)]
     refuse("policies", problems)
     return Demanded([written.as_plain() for written in found], judged.warnings)
@@ -199,7 +202,7 @@ def mesh_policies_judged(names: PolicyNames, tiers: Collection[str] = ()) -> Jud
         found, wrong = read_policies(document, path)
         problems += wrong or unknown_environments(settings, document, path, found)
         problems += unreachable(settings, document, path, found)
-        unfit = [*names.unknown(found, names.tiers.union(tiers)), *idle_in_set(found)]
+        unfit = [*contrary(found), *names.unknown(found, names.tiers.union(tiers)), *idle_in_set(found)]
         judged = _judged(document, path, unfit)
         problems += judged.problems
         warnings += judged.warnings

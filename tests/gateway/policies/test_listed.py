@@ -121,6 +121,62 @@ def test_what_is_to_be_done_can_be_typed_in(written: str, hint: str) -> None:
     assert "put it in quotes" not in told
 
 
+KEYS = "{keys: [{kty: OKP, crv: Ed25519, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo}]}"
+
+
+@pytest.mark.parametrize(
+    ("written", "place", "said"),
+    [
+        (
+            "rate-limit, limits: [100/1s, 50/1m]",
+            "1:33",
+            "'100/1s' never refuses anybody, as '50/1m' lets no more pass in a longer time (leave '100/1s' out",
+        ),
+        ("quota, limits: [5/1d, 9/24h]", "1:34", "'9/24h' and '5/1d' are limits for the same period"),
+        (
+            "quota, tiers: {gold: [5/1s, 5/1d]}",
+            "1:34",
+            "'5/1s' never refuses anybody, as '5/1d' lets no more",
+        ),
+        ("quota, limits: 5/1d, key: [tier, tier]", "1:45", "'tier' is in the key twice (leave one out)"),
+        ("spike-control, limit: 5/1s, delay_ms: 50", "1:50", "nobody waits, as 'queue' is 0 (say `queue`"),
+        (
+            "cors, origins: ['*'], methods: [get]",
+            "1:44",
+            "no page asks by the method 'get' (write 'GET')",
+        ),
+        ("caching, key: {body: [$.a]}", "1:33", "only a POST has a body that is part of the key"),
+        ("caching, invalidate: {header: x-no, clients: []}", "1:57", "nobody may have an answer forgotten"),
+        (
+            "redaction, fields: [{path: $.a, keep_last: 4}]",
+            "1:55",
+            "'keep_last' is for what is done by 'mask', and this is done by 'remove' (say `action: mask`",
+        ),
+        ("redaction, fields: [{path: $.a, value: x}]", "1:51", "'value' is for what is done by 'constant'"),
+        (f"jwt, issuer: a, jwks: {KEYS}, refresh: 60", "", "'refresh' does nothing without 'jwks_uri'"),
+        (
+            f"jwt, issuer: a, jwks: {KEYS}, scope_claim: scp",
+            "",
+            "'scope_claim' does nothing without 'scopes'",
+        ),
+        ("ldap, connection: a, base: b, group_base: c", "1:54", "'group_base' does nothing without 'groups'"),
+        (
+            "ldap, connection: a, user_dn: 'cn={user}', filter: '(uid={user})'",
+            "1:63",
+            "nobody is looked for where 'user_dn' says what a caller is called",
+        ),
+    ],
+)
+def test_what_does_nothing_is_refused_where_it_is_said_and_carried_out_where_it_was(
+    written: str, place: str, said: str
+) -> None:
+    text = f"- {{policy: {written}}}"
+    (told,) = problems(text)
+    assert told.startswith(f"list.yaml:{place}")
+    assert said in told, told
+    assert len(parse_policies(text, is_recorded=True)) == 1
+
+
 def test_a_limit_of_thousands_of_digits_is_told_in_few() -> None:
     (told,) = problems(f"- {{policy: rate-limit, limits: {'9' * 5000}/1s}}")
     assert "is not understood (write requests/period" in told

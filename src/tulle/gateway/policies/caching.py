@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tulle.gateway.envoy_values import Json
-from tulle.gateway.policies.kind import Named, Registry, Settings
+from tulle.gateway.policies.kind import Named, Registry, Settings, Unfit
 from tulle.gateway.policies.steps import step_kind
 
 _TEXTS: Final[Json] = {
@@ -76,6 +76,15 @@ def _names(settings: Settings) -> Iterator[Named]:
     return (Named("client", name, ("invalidate", "clients", n)) for n, name in enumerate(clients))
 
 
+def _demand_meant(settings: Settings) -> None:
+    if settings.get("key", {}).get("body") and "POST" not in settings.get("methods", ("GET",)):
+        message = "only a POST has a body that is part of the key, and none is kept"
+        raise Unfit(message, "key", "body", hint="say `methods: [POST]`, or leave `body` out")
+    if "clients" in settings.get("invalidate", {}) and not settings["invalidate"]["clients"]:
+        message = "nobody may have an answer forgotten"
+        raise Unfit(message, "invalidate", "clients", hint="name a client, or leave `invalidate` out")
+
+
 def register(registry: Registry) -> None:
     """Make the kind known."""
     registry.add(
@@ -83,6 +92,7 @@ def register(registry: Registry) -> None:
             "caching",
             "Answers are kept and given again, also those to a POST; never to other callers unless it is said.",
             _PROPERTIES,
+            anew=_demand_meant,
             names=_names,
             once=True,
             example="policy: caching\nttl: 60\nmethods: [POST]\nkey: {body: ['$.features.customer']}\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -10,7 +10,7 @@ import msgspec
 
 from tulle.errors import Invalid
 from tulle.gateway.envoy_values import Json
-from tulle.gateway.policies.kind import Check, Kind, Parts, Settings, Spot, Unfit
+from tulle.gateway.policies.kind import Check, Kind, Named, Parts, Settings, Spot, Unfit
 from tulle.gateway.policies.steps import checked_step
 from tulle.serving.access import Access
 from tulle.serving.ways_in import Credential, WayIn
@@ -81,6 +81,11 @@ def checking_kind(
         shown_as=shows,
         **more,
     )
+
+
+def names_connection(settings: Settings) -> Iterator[Named]:
+    """What a kind that asks elsewhere names outside of the list."""
+    yield Named("connection", settings["connection"], ("connection",))
 
 
 def _limit_of(settings: Settings) -> str:

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from tulle.gateway.envoy_values import Json, typed
+from tulle.gateway.policies.entry import METHODS
 from tulle.gateway.policies.kind import Kind, Parts, Registry, Settings, Spot, Unfit
 
 _HOST: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*(:[0-9]{1,5})?"
@@ -97,6 +98,13 @@ def _read(settings: Settings) -> Cors:
     return found
 
 
+def _demand_methods(settings: Settings) -> None:
+    for number, method in enumerate(settings.get("methods", ())):
+        if method not in METHODS and method.upper() in METHODS:  # case counts, and browsers say it so
+            message = f"no page asks by the method '{method}'"
+            raise Unfit(message, "methods", number, hint=f"write '{method.upper()}'")
+
+
 def _render(cors: Cors, spot: Spot) -> Parts:
     name = spot.name_of("cors")
     policy: Json = {
@@ -144,6 +152,7 @@ def register(registry: Registry) -> None:
             _PROPERTIES,
             "first",
             _read,
+            anew=_demand_methods,
             render=_render,
             required=("origins",),
             example="policy: cors\norigins: ['https://app.example.com']\nmethods: [GET, POST]",

@@ -63,7 +63,11 @@ def _read_jwt(settings: Settings) -> Opening:
         raise Unfit(first.message, hint=first.hint) from None
 
 
-def _demand_few_keys(settings: Settings) -> None:
+def _demand_meant(settings: Settings) -> None:
+    for setting, needed in (("timeout", "jwks_uri"), ("refresh", "jwks_uri"), ("scope_claim", "scopes")):
+        if setting in settings and needed not in settings:
+            hint = f"say `{needed}`, or leave `{setting}` out"
+            raise Unfit(f"'{setting}' does nothing without '{needed}'", setting, hint=hint)
     try:
         demand_few(settings.get("jwks", {}).get("keys", ()))
     except Invalid as exc:
@@ -194,7 +198,7 @@ def register(registry: Registry) -> None:
             "Who has a signed token of the issuer may call.",
             _tokens(),
             read=_read_jwt,
-            anew=_demand_few_keys,
+            anew=_demand_meant,
             required=("issuer",),
             example="policy: jwt\nissuer: https://login.example.com/\naudience: orders\nscopes: [orders.read]\n"
             "claims: {tenant: [north, south]}\njwks_uri: https://login.example.com/.well-known/jwks.json",

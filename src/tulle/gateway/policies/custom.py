@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from tulle.gateway.envoy_values import Json
-from tulle.gateway.policies.kind import Kind, Registry, Settings
+from tulle.gateway.policies.kind import Kind, Named, Registry, Settings
 from tulle.gateway.processing.plan import StepPlan
 
 _PROPERTIES: Final[Json] = {
@@ -45,6 +46,10 @@ def _step(plan: StepPlan) -> Json:
     return {"kind": plan.kind, "settings": plan.settings}
 
 
+def _names(settings: Settings) -> Iterator[Named]:
+    yield Named("plugin", settings["plugin"], ("plugin",))
+
+
 def register(registry: Registry) -> None:
     """Make the kind known. Whether a package brings the policy is asked where it is carried out."""
     registry.add(
@@ -55,6 +60,7 @@ def register(registry: Registry) -> None:
             "processor",
             _read,
             step=_step,
+            names=_names,
             required=("plugin",),
             example="policy: custom\nplugin: office-hours\nsettings: {from: 8, to: 18}\ntimeout: 0.5",
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from tulle.gateway.envoy_values import Json
-from tulle.gateway.policies.checking import CONNECTION, checking_kind
+from tulle.gateway.policies.checking import CONNECTION, checking_kind, names_connection
 from tulle.gateway.policies.kind import Registry
 from tulle.serving.access import ACCESS_SCHEMA
 
@@ -60,6 +60,7 @@ def register(registry: Registry) -> None:
             _PROPERTIES,
             shows="bearer",
             told="an opaque token",
+            names=names_connection,
             required=("connection",),
             example="policy: oauth2-introspection\nconnection: login\naudience: orders\nscopes: [orders.read]\n"
             "cache: 30",

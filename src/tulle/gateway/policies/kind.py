@@ -71,12 +71,12 @@ class Unfit(Invalid):
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Something outside of a list that a policy names: a tier, a caller by the id, or a group of users.
+    """Something outside of a list that a policy names: a tier, a caller by the id, a group of users, and so on.
 
     `path` leads to it within the entry.
     """
 
-    what: Literal["tier", "client", "group"]
+    what: Literal["tier", "client", "group", "connection", "plugin"]
     name: str
     path: tuple[str | int, ...]
 

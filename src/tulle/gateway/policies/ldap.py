@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from tulle.gateway.envoy_values import Json
-from tulle.gateway.policies.checking import CONNECTION, checking_kind
-from tulle.gateway.policies.kind import Registry
+from tulle.gateway.policies.checking import CONNECTION, checking_kind, names_connection
+from tulle.gateway.policies.kind import Registry, Settings, Unfit
 
 _TEXT: Final[Json] = {"type": "string", "minLength": 1, "maxLength": 1000}
 _PROPERTIES: Final[Json] = {
@@ -47,6 +47,19 @@ _PROPERTIES: Final[Json] = {
 }
 
 
+def _demand_meant(settings: Settings) -> None:
+    for setting in ("group_base", "group_filter", "group_name"):
+        if setting in settings and "groups" not in settings:
+            message, hint = (
+                f"'{setting}' does nothing without 'groups'",
+                f"say `groups`, or leave `{setting}` out",
+            )
+            raise Unfit(message, setting, hint=hint)
+    if "filter" in settings and "user_dn" in settings:
+        message = "nobody is looked for where 'user_dn' says what a caller is called"
+        raise Unfit(message, "filter", hint="say `base` in place of `user_dn`, or leave `filter` out")
+
+
 def register(registry: Registry) -> None:
     """Make the kind known."""
     registry.add(
@@ -55,8 +68,10 @@ def register(registry: Registry) -> None:
             "ldap",
             "Whom a directory knows may call, with name and password (HTTP Basic).",
             _PROPERTIES,
+            anew=_demand_meant,
             shows="basic",
             told="name and password of somebody whom the directory knows",
+            names=names_connection,
             required=("connection",),
             example="policy: ldap\nconnection: staff\nbase: ou=people,dc=example,dc=com\ngroups: [analysts]\n"
             "group_base: ou=groups,dc=example,dc=com",

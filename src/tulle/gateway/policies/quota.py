@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from tulle.gateway.envoy_values import Json
-from tulle.gateway.policies.kind import Named, Need, Registry, Settings
+from tulle.gateway.policies.kind import Named, Need, Registry, Settings, Unfit
+from tulle.gateway.policies.rate_limit import demand_each_holds
 from tulle.gateway.policies.steps import step_kind
 from tulle.spec.rate_limit import RATE_SCHEMA
 
@@ -66,6 +67,17 @@ def _needs(settings: Settings) -> Iterator[Need]:
             yield Need("claims", part, ("key", number), is_doubtful=True)
 
 
+def _demand_meant(settings: Settings) -> None:
+    if "limits" in settings:
+        demand_each_holds(settings["limits"], "limits")
+    for tier, limits in settings.get("tiers", {}).items():
+        demand_each_holds(limits, "tiers", tier)
+    parts = settings.get("key", ())
+    for number, part in enumerate(parts):
+        if part in parts[:number]:
+            raise Unfit(f"'{part}' is in the key twice", "key", number, hint="leave one out")
+
+
 def register(registry: Registry) -> None:
     """Make the kind known."""
     registry.add(
@@ -73,6 +85,7 @@ def register(registry: Registry) -> None:
             "quota",
             "So many requests in fixed or sliding windows, counted through restarts; others are answered 429.",
             _PROPERTIES,
+            anew=_demand_meant,
             names=_names,
             needs=_needs,
             rules={"anyOf": [{"required": ["limits"]}, {"required": ["tiers"]}, {"required": ["contract"]}]},

@@ -65,6 +65,29 @@ def read_windows(said: str | list[str]) -> tuple[RateLimit, ...]:
     return tuple(found)
 
 
+def demand_each_holds(said: str | list[str], *path: str | int) -> None:
+    """Refuse windows of which one never refuses anybody, as another lets no more pass in a longer time. Unfit."""
+    texts = [said] if isinstance(said, str) else said
+    windows = [RateLimit.parse(text) for text in texts]
+    for number, (text, one) in enumerate(zip(texts, windows, strict=True)):
+        for other_text, other in zip(
+            texts[:number] + texts[number + 1 :], _others(windows, number), strict=True
+        ):
+            if one.period_ms <= other.period_ms and one.requests >= other.requests:
+                raise Unfit(
+                    f"'{text}' never refuses anybody, as '{other_text}' lets no more pass in a longer time"
+                    if one.period_ms < other.period_ms
+                    else f"'{text}' and '{other_text}' are limits for the same period",
+                    *path,
+                    *(() if isinstance(said, str) else (number,)),
+                    hint=f"leave '{text}' out, or make it smaller",
+                )
+
+
+def _others(windows: list[RateLimit], number: int) -> list[RateLimit]:
+    return windows[:number] + windows[number + 1 :]
+
+
 def _read(settings: Settings) -> Limits:
     by = settings.get("by", "client")
     if BY.fullmatch(by) is None:
@@ -92,6 +115,7 @@ def register(registry: Registry) -> None:
             _PROPERTIES,
             "limits",
             _read,
+            anew=lambda settings: demand_each_holds(settings["limits"], "limits"),
             render=_render,
             needs=_needs,
             required=("limits",),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tulle.gateway.envoy_values import Json
-from tulle.gateway.policies.kind import Named, Need, Registry, Settings
+from tulle.gateway.policies.kind import Named, Need, Registry, Settings, Unfit
 from tulle.gateway.policies.steps import step_kind
 
 _NAMES: Final[Json] = {
@@ -94,6 +94,19 @@ def _needs(settings: Settings) -> Iterator[Need]:
             yield Need("claims", "claims", (*at, "claims"), is_doubtful=True)
 
 
+_OF_ACTIONS: Final = {"keep_last": "mask", "value": "constant", "hash_group": "hash"}
+
+
+def _demand_meant(settings: Settings) -> None:
+    for number, one in enumerate(settings["fields"]):
+        action = one.get("action", "remove")
+        for setting, of in _OF_ACTIONS.items():
+            if setting in one and action != of:
+                message = f"'{setting}' is for what is done by '{of}', and this is done by '{action}'"
+                hint = f"say `action: {of}`, or leave `{setting}` out"
+                raise Unfit(message, "fields", number, setting, hint=hint)
+
+
 def register(registry: Registry) -> None:
     """Make the kind known."""
     registry.add(
@@ -101,6 +114,7 @@ def register(registry: Registry) -> None:
             "redaction",
             "Fields of answers are removed, masked, hashed or replaced, but for those who may see them.",
             _PROPERTIES,
+            anew=_demand_meant,
             names=_names,
             needs=_needs,
             required=("fields",),

@@ -51,6 +51,11 @@ def _read(settings: Settings) -> SpikeControl:
     return SpikeControl(limit, settings.get("queue", 0), settings.get("delay_ms", 1000))
 
 
+def _demand_meant(settings: Settings) -> None:
+    if "delay_ms" in settings and not settings.get("queue"):
+        raise Unfit("nobody waits, as 'queue' is 0", "delay_ms", hint="say `queue`, or leave `delay_ms` out")
+
+
 def _render(control: SpikeControl, spot: Spot) -> Parts:
     name = f"{spot.service}#{spot.position}"
     about = {"spike": name, "spike_delay": str(control.delay_ms)}
@@ -70,6 +75,7 @@ def register(registry: Registry) -> None:
             _PROPERTIES,
             "limits",
             _read,
+            anew=_demand_meant,
             render=_render,
             required=("limit",),
             once=True,
