@@ -14,7 +14,7 @@ from tulle.gateway.envoy_apis import expression_of, external_routes, shape_of
 from tulle.gateway.front import External, Front, Upstream
 from tulle.gateway.policy import ManagedService
 
-METHODS = ("GET", "POST", "DELETE")
+METHODS = ("GET", "HEAD", "POST", "DELETE")
 STEPS = ("a", "b", "{x}", "a{x}")
 OPERATIONS = st.lists(
     st.tuples(
@@ -62,7 +62,8 @@ def expected(operations: Sequence[tuple[str, str]], method: str, path: str) -> t
     if not fitting:
         return 404, ""
     narrowest = min(map(shape_of, fitting))
-    methods = sorted({m for m, p in operations if p in fitting and shape_of(p) == narrowest})
+    methods = {m for m, p in operations if p in fitting and shape_of(p) == narrowest}
+    methods = sorted(methods | ({"HEAD"} if "GET" in methods else set()))
     return (200, "") if method in methods else (405, ", ".join(methods))
 
 
@@ -90,4 +91,9 @@ def test_what_a_later_path_would_refuse_leads_on_before_it() -> None:
 def test_paths_that_are_sent_alike_are_one(one: str, other: str) -> None:
     made = routes([("GET", one), ("POST", other)])
     told = {method: answered(made, method, other) for method in METHODS}
-    assert told == {"GET": (200, ""), "POST": (200, ""), "DELETE": (405, "GET, POST")}
+    assert told == {
+        "GET": (200, ""),
+        "HEAD": (200, ""),
+        "POST": (200, ""),
+        "DELETE": (405, "GET, HEAD, POST"),
+    }

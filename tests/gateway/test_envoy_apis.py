@@ -233,10 +233,12 @@ def test_only_declared_operations_pass(mesh: Mesh, outside: Service) -> None:
     ]:
         reply = ask(mesh, f"/orders/v1{path}", method)
         assert (reply.status, reply.json()["target"]) == (200, f"/base{path}"), (method, path)
+    reply = ask(mesh, "/orders/v1/items", "HEAD")
+    assert (reply.status, reply.body) == (200, b"")
     for method, path, allow in [
-        ("PUT", "/items", "GET, POST"),
-        ("DELETE", "/items/mine", "GET"),  # which is not the item of that name
-        ("PATCH", "/items/7", "DELETE, GET"),
+        ("PUT", "/items", "GET, HEAD, POST"),
+        ("DELETE", "/items/mine", "GET, HEAD"),  # which is not the item of that name
+        ("PATCH", "/items/7", "DELETE, GET, HEAD"),
     ]:
         reply = ask(mesh, f"/orders/v1{path}", method)
         check_error(reply, 405, "MethodNotAllowed")

@@ -94,11 +94,18 @@ def test_a_caller_chooses_among_them(mesh: Mesh) -> None:
         assert (reply.status, reply.body) == (status, body), said
 
 
+def test_what_may_be_read_may_be_asked_about(mesh: Mesh) -> None:
+    mesh.gateway.publish(whole())
+    got, asked = ask(mesh, "/items"), ask(mesh, "/items", "HEAD")
+    assert (asked.status, asked.body) == (200, b"")
+    assert asked.headers["content-type"] == got.headers["content-type"]
+
+
 def test_what_is_not_declared_is_refused_as_with_any_api(mesh: Mesh) -> None:
     mesh.gateway.publish(whole())
     reply = ask(mesh, "/items/7", "PUT")
     check_error(reply, 405, "MethodNotAllowed")
-    assert reply.headers["allow"] == "DELETE, GET"
+    assert reply.headers["allow"] == "DELETE, GET, HEAD"
     assert "x-tulle-mock" not in reply.headers
     check_error(ask(mesh, "/nothing"), 404, "UnknownOperation")
     check_error(mesh.ask("/orders/v1/items"), 401, "InvalidClient")
@@ -154,7 +161,7 @@ def test_by_an_operation_with_policies_of_its_own_the_same_answers_are_found(mes
         assert (reply.body, reply.headers.get("x-of")) == (body, of)
     refused = ask(mesh, "/items/7", "PUT")
     check_error(refused, 405, "MethodNotAllowed")
-    assert refused.headers["allow"] == "DELETE, GET"
+    assert refused.headers["allow"] == "DELETE, GET, HEAD"
 
 
 def test_a_part_of_the_requests_has_the_answers_that_may_be_asked_of_it_and_the_sum_is_bounded(

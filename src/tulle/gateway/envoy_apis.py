@@ -293,6 +293,11 @@ def _together(operations: tuple[tuple[str, str], ...]) -> Sequence[Sequence[_Gro
     return runs
 
 
+def methods_of(declared: str) -> tuple[str, ...]:
+    """The methods that a declared one lets pass: whoever may read something may ask what it is (RFC 9110, 9.3.2)."""
+    return ("GET", "HEAD") if declared == "GET" else (declared,)
+
+
 def _refuses(later: _Group, earlier: _Group) -> bool:
     """Whether `later`, asked first, may refuse what `earlier` lets pass."""
     return later.is_doubtful and earlier.is_doubtful and not set(earlier.methods) <= set(later.methods)
@@ -305,7 +310,7 @@ def _groups(operations: tuple[tuple[str, str], ...]) -> Sequence[_Group]:
     """
     declared: dict[str, set[str]] = {}
     for method, path in operations:  # `/a b` and `/a%20b` are one path to whoever calls
-        declared.setdefault(_as_sent(path), set()).add(method)
+        declared.setdefault(_as_sent(path), set()).update(methods_of(method))
     methods = {path: sorted(several) for path, several in declared.items()}
     doubtful = _doubtful(methods)
     shapes: dict[tuple[str, ...], list[str]] = {}

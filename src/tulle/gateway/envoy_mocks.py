@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from tulle.errors import Invalid
-from tulle.gateway.envoy_apis import expression_of, refused, shape_of
+from tulle.gateway.envoy_apis import expression_of, methods_of, refused, shape_of
 from tulle.gateway.envoy_values import Json
 from tulle.gateway.front import MockAnswer
 from tulle.gateway.policies.entry import Operation
@@ -67,10 +67,18 @@ def mock_routes(service: ManagedService, usual: Json, of: Operation) -> Iterator
         for method, answers in by_path[path].items():
             if not _meets(of, path, method):
                 continue
-            asked = {"name": ":method", "string_match": {"exact": method}}
+            asked = {
+                "name": ":method",
+                "string_match": {"safe_regex": {"regex": "|".join(methods_of(method))}},
+            }
             for wishes, answer in _chosen(answers):
                 yield _answering(usual, {**where, "headers": [*headers, asked, *wishes]}, answer)
-        allow = {"header": {"key": "allow", "value": ", ".join(sorted(by_path[path]))}}
+        allow = {
+            "header": {
+                "key": "allow",
+                "value": ", ".join(sorted({one for method in by_path[path] for one in methods_of(method)})),
+            }
+        }
         no_method = refused(usual, "method", 405)
         told = [*no_method.get("response_headers_to_add", []), allow]
         match = {**where, **({"headers": headers} if headers else {})}

@@ -62,7 +62,7 @@ class _Templates:
         for template, operation in self._open.get((method, len(parts)), ()):
             if all(_is_open(one) or one == part for one, part in zip(template, parts, strict=True)):
                 return operation
-        return OTHER
+        return self.of("GET", parts) if method == "HEAD" else OTHER
 
 
 def _is_open(part: str) -> bool:
