@@ -35,12 +35,33 @@ FIELDS = [
     {"path": "$.results[*].data.salary", "action": "remove"},
     {"path": "$..iban", "action": "hash"},
 ]
+ROW = {"type": "object", "required": ["data"], "properties": {"data": {"type": "object"}}}
+BODY = {
+    "type": "object",
+    "required": ["items"],
+    "properties": {"items": {"type": "array", "items": ROW}},
+}
+DOCUMENT = {
+    "openapi": "3.1.0",
+    "paths": {
+        "/public/api/v1/s/e/lookup": {
+            "post": {"requestBody": {"required": True, "content": {"application/json": {"schema": BODY}}}}
+        }
+    },
+}
 STEPS = {
     "passed on (limits on JSON of 60 bytes)": [StepPlan("l", "json-limits", {"max_depth": 10})],
     "redacted, three fields": [StepPlan("r", "redaction", {"fields": FIELDS})],
     "redacted, nothing found": [StepPlan("r", "redaction", {"fields": [{"path": "$..nowhere"}]})],
     "quota of two windows": [StepPlan("q", "quota", {"limits": ["1000000000/1s", "1000000000/1d"]})],
+    "quota by a part of the body": [
+        StepPlan("b", "quota", {"limits": ["1000000000/1d"], "key": ["body:$.items[0].data.id"]})
+    ],
+    "checked by its document": [StepPlan("v", "schema-validation", {"document": DOCUMENT})],
     "kept answer to a POST": [StepPlan("c", "caching", {"methods": ["POST"]})],
+    "kept answer, by a part of the body": [
+        StepPlan("p", "caching", {"methods": ["POST"], "key": {"body": ["$.items[0].data.id"]}})
+    ],
 }
 
 
