@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import gc
 import itertools
 import json
 import os
@@ -68,6 +69,7 @@ class Nursery:
             os.close(read)
             return
         os.close(self._write)
+        gc.freeze()  # what is there already stays: a child that walked over it would have to copy it
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         with os.fdopen(read) as asked:
             for line in asked:  # until nobody is left who could ask

@@ -10,6 +10,7 @@ and finishes. What it was told is done it writes to FOLDER/<point>/done; FOLDER/
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -176,6 +177,7 @@ def main() -> None:
     upkeep.SMALL_ROWS = 3  # and folded
     folder, stride = Path(sys.argv[1]), int(sys.argv[2])
     point = 0
+    gc.freeze()  # what is there already stays: a child that walked over it would have to copy it
     while True:
         place = folder / str(point)
         place.mkdir()

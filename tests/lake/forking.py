@@ -10,6 +10,7 @@ A process that has carried out some imports, and has no threads, forks a child f
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -42,6 +43,7 @@ def forking(imports: str) -> Iterator[Callable[..., int]]:
 def _serve(imports: str) -> None:
     known: dict[str, object] = {}
     exec(imports, known)
+    gc.freeze()  # what is there already stays: a child that walked over it would have to copy it
     for line in sys.stdin:
         text, *arguments = json.loads(line)
         child = os.fork()

@@ -11,6 +11,7 @@ forks: it must not have started threads.
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import json
 import os
@@ -33,6 +34,8 @@ NEW_ROW = "4,eve,04.02.2020,7\n"
 def in_child(work: Callable[[], Any]) -> Any:
     """The JSON value `work` gives in a forked process; None when the process was killed."""
     read, write = os.pipe()
+    gc.freeze()  # what is there already stays: a child that walked over it would have to copy it
+    gc.set_threshold(20_000, 20, 50)
     child = os.fork()
     if child == 0:
         os.close(read)
