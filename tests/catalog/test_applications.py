@@ -86,13 +86,9 @@ def test_what_waits_is_decided_on_its_page(browser: Browser) -> None:
 def test_who_may_use_what_is_listed_without_people(browser: Browser) -> None:
     database = browser.world.database
     service_keys.create(database, NAME, label="shop key")
-    contract_step.agree(
-        database,
-        registered.register(database, "till").client_id,
-        Place("product", "people"),
-        GOLD.limits,
-        by="olga",
-    )
+    client_id = registered.register(database, "till").client_id
+    with database.write() as cx:
+        contract_step.agree_in(cx, client_id, Place("product", "people"), GOLD.limits, by="olga")
     html = browser.get("/access")
     assert [name in html for name in ("web-shop", "shop key", ">till<", "tulle-portal")] == [
         True,

@@ -12,6 +12,7 @@ from tests.control.conftest import opened
 from tests.control.test_apply import PRICES
 from tests.control.test_approvals import Office
 from tests.control.test_service_access import tulle
+from tests.gateway.conftest import current_policy
 from tests.pipeline.conftest import Mesh
 
 from tulle.control import access_requests, applications, offers
@@ -66,7 +67,7 @@ def ask(call: Tulle, who: str = "tom", *more: str, tier: str = "gold", fails: bo
 
 
 def limits(workspace: Workspace) -> dict[str, str]:
-    policy = admitted.current_policy(workspace.database, [ManagedService("sold", (), 1000)])
+    policy = current_policy(workspace.database, [ManagedService("sold", (), 1000)])
     return {c.client_id.rpartition("-")[0]: " + ".join(map(str, c.windows)) for c in policy.contracts}
 
 
@@ -137,7 +138,7 @@ def test_what_tiers_give_is_known_before_anybody_has_it(applied: Workspace, offi
     """So that asking and giving up change nothing that would fill everybody's buckets."""
 
     def file() -> object:
-        policy = admitted.current_policy(applied.database, [ManagedService("sold", (), 1000)])
+        policy = current_policy(applied.database, [ManagedService("sold", (), 1000)])
         return envoy_files.limits(policy)
 
     before = file()
@@ -306,9 +307,8 @@ def test_who_may_use_what_and_why(mesh: Mesh, applied: Workspace, office: Tulle)
     text = tulle(mesh, "app", "access", "--product", "sales")
     assert "application till" in text
     assert "key shop" in text
-    contract_step.agree(
-        applied.database, client_id, Place("product", "sales"), parse_limits("1/1s"), by="olga"
-    )
+    with applied.database.write() as cx:
+        contract_step.agree_in(cx, client_id, Place("product", "sales"), parse_limits("1/1s"), by="olga")
     assert len(office("olga", "access", "--application", "till")) == 2
     assert len(office("olga", "access", "--service", "sold")) == 3
 
@@ -318,7 +318,8 @@ def test_one_sees_what_is_one_s_own_among_many(applied: Workspace, office: Tulle
     mine = ask(office)
     for number in range(3):
         client_id = registered.register(applied.database, f"other-{number}", owner="eve").client_id
-        contract_step.agree(applied.database, client_id, Place("api", "sold"), parse_limits("1/1s"))
+        with applied.database.write() as cx:
+            contract_step.agree_in(cx, client_id, Place("api", "sold"), parse_limits("1/1s"))
     access = lake_access(applied.settings, applied.database)
     found = access_requests.listed(applied, access, limit=1, user="tom")
     assert [one.id for one in found] == [mine["id"]]

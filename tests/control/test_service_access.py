@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from tests.control.test_apply import PRICES
 from tests.control.test_approvals import Office
+from tests.gateway.conftest import current_policy
 from tests.gateway.tokens import Issuer
 from tests.pipeline.conftest import Mesh
 from tests.serving.conftest import parquet
@@ -26,7 +27,7 @@ from tulle.control.apply import apply_plan, retire
 from tulle.control.identities import application_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, Invalid, NotFound
-from tulle.gateway import admitted, applications, service_keys, service_policies
+from tulle.gateway import applications, service_keys, service_policies
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.faults import Fault, write_faults
 from tulle.gateway.last_used import note
@@ -239,7 +240,7 @@ def test_who_is_refused_while_the_mesh_is_down_is_refused_when_it_starts(
     known = applied.settings.state_folder / "run/gateway/auth.json"
     tulle(mesh, "app", "create", "before", "--service", "sold")
     assert not known.exists()  # there was no gateway yet
-    Gateway(applied.settings).publish(admitted.current_policy(applied.database, []))
+    Gateway(applied.settings).publish(current_policy(applied.database, []))
     assert made.client_id in known.read_text()
     tulle(mesh, "app", "revoke", "till")
     assert made.client_id not in known.read_text()

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ from typing import Any
 import pytest
 
 from tulle.config import Settings
+from tulle.gateway import admitted
 from tulle.gateway.admin import Admin
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.envoy_values import ADMIN_SOCKET
 from tulle.gateway.policy import Client, Contract, GatewayPolicy, ManagedService, RateLimit
 from tulle.gateway.secret import hash_secret
+from tulle.state.db import Database
 
 WORKER = Path(__file__).with_name("tiny_worker.py")
 PLENTY = RateLimit.parse("100000/1s")
@@ -201,6 +203,13 @@ class Load:
     @property
     def lost(self) -> list[tuple[int, str]]:
         return [answer for answer in self.answers if answer[0] != 200]
+
+
+def current_policy(database: Database, services: Iterable[ManagedService], **usual: str) -> GatewayPolicy:
+    """What the control plane would publish for these services now, with all of which nothing is wrong."""
+    deployed, wrong = admitted.as_deployed(database, services, **usual)
+    assert not wrong
+    return admitted.policy_of(database, deployed)
 
 
 def folder_of(gateway: Gateway) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
-from tests.gateway.conftest import API, WORKERS, Mesh, basic, check_error, wait_until
+from tests.gateway.conftest import API, WORKERS, Mesh, basic, check_error, current_policy, wait_until
 
 from tulle.errors import Invalid
 from tulle.gateway import admitted, application_secret, contract
@@ -48,7 +48,7 @@ def test_the_old_secret_goes_on_for_as_long_as_is_said(database: Database, first
     assert not is_second(first.client_secret)
     assert second.former_until == pytest.approx(now() + 3600, abs=60)
     assert in_force(database, first, second) == [True, True]
-    (client,) = admitted.current_policy(database, []).clients
+    (client,) = current_policy(database, []).clients
     assert len(client.hashes) == 2
     newest, oldest = registered.get(database, "till").secrets
     assert (newest.until, oldest.until) == (None, second.former_until)
@@ -79,7 +79,7 @@ def test_secrets_end(database: Database, first: Credentials) -> None:
         cx.execute(update(rows).values(secret_until=now() - 1, second_until=now() - 1))
     admitted.forget(database)
     assert in_force(database, first, ending) == [False, False]
-    policy = admitted.current_policy(database, [ManagedService("first", (), 1000)])
+    policy = current_policy(database, [ManagedService("first", (), 1000)])
     assert (policy.clients, policy.contracts) == ((), ())  # who cannot sign in has nothing
     assert registered.get(database, "till").secrets == ()
     assert in_force(database, application_secret.rotate(database, "till")) == [True]
@@ -103,7 +103,7 @@ def test_an_overlap_nobody_can_mean(database: Database, first: Credentials, over
 
 def publish(mesh: Mesh, database: Database) -> None:
     services = [ManagedService("first", WORKERS["first"], 10_000)]
-    mesh.gateway.publish(admitted.current_policy(database, services))
+    mesh.gateway.publish(current_policy(database, services))
 
 
 @pytest.mark.system

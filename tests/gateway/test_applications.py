@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy import text
+from tests.gateway.conftest import current_policy
 
 from tulle.errors import AlreadyExists, Invalid, NotFound
-from tulle.gateway import admitted, application_secret, applications, contract, contract_step
+from tulle.gateway import application_secret, applications, contract, contract_step
 from tulle.gateway.contract_record import Place
 from tulle.gateway.policy import Client, ManagedService, RateLimit
 from tulle.gateway.secret import hash_secret
@@ -100,9 +101,9 @@ def test_a_revoked_application_is_gone_and_its_name_free(database: Database) -> 
 
 def test_rotation_changes_the_secret_and_nothing_else(database: Database) -> None:
     first = applications.register(database, "app-a", services={"predict": FAST})
-    before = admitted.current_policy(database, SERVICES)
+    before = current_policy(database, SERVICES)
     second = application_secret.rotate(database, "app-a")
-    after = admitted.current_policy(database, SERVICES)
+    after = current_policy(database, SERVICES)
     assert second.client_id == first.client_id
     assert second.client_secret != first.client_secret
     assert after.clients == (Client(first.client_id, "", hash_secret(second.client_secret)),)
@@ -124,10 +125,10 @@ def test_the_change_and_its_event_are_one(database: Database, monkeypatch: pytes
         lambda: contract.grant(database, "app-a", "predict", SLOW),
         lambda: contract.withdraw(database, "app-a", "predict"),
     ):
-        before = admitted.current_policy(database, SERVICES)
+        before = current_policy(database, SERVICES)
         with pytest.raises(OSError, match="disk full"):
             change()
-        assert admitted.current_policy(database, SERVICES) == before
+        assert current_policy(database, SERVICES) == before
 
 
 def test_the_policy_has_the_living_applications_and_the_deployed_services(database: Database) -> None:
@@ -135,7 +136,7 @@ def test_the_policy_has_the_living_applications_and_the_deployed_services(databa
     two = applications.register(database, "two", services={"predict": SLOW, "lookup": FAST})
     gone = applications.register(database, "gone", services={"predict": FAST})
     applications.revoke(database, "gone")
-    policy = admitted.current_policy(database, SERVICES)
+    policy = current_policy(database, SERVICES)
     assert {c.client_id for c in policy.clients} == {one.client_id, two.client_id}
     assert [(c.client_id, c.service, str(c.limit)) for c in policy.contracts] == [
         (two.client_id, "lookup", "50/1s"),
@@ -144,7 +145,7 @@ def test_the_policy_has_the_living_applications_and_the_deployed_services(databa
     ]
     assert gone.client_id not in str(policy)
     assert policy.services == tuple(sorted(SERVICES, key=lambda s: s.name))
-    assert admitted.current_policy(database, SERVICES).digest() == policy.digest()
+    assert current_policy(database, SERVICES).digest() == policy.digest()
 
 
 def test_a_contract_of_nobody_is_no_way_in(database: Database) -> None:
@@ -152,4 +153,4 @@ def test_a_contract_of_nobody_is_no_way_in(database: Database) -> None:
     applications.revoke(database, "app-a")
     with database.write() as connection:  # as a faulty program might leave it
         contract_step.agree_in(connection, made.client_id, Place("api", "predict"), [FAST])
-    assert admitted.current_policy(database, SERVICES).contracts == ()
+    assert current_policy(database, SERVICES).contracts == ()

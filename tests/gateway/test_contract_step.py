@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 from sqlalchemy import update
+from tests.gateway.conftest import current_policy
 
 from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound, TulleError
 from tulle.gateway import admitted, applications, contract_record, contract_step
@@ -44,7 +45,7 @@ def kinds(database: Database) -> list[str]:
 
 
 def limits(database: Database, client: str) -> dict[tuple[str, str | None], str]:
-    policy = admitted.current_policy(database, SERVICES)
+    policy = current_policy(database, SERVICES)
     return {
         (c.service, c.environment): " + ".join(map(str, c.windows))
         for c in policy.contracts
@@ -159,10 +160,12 @@ def test_what_says_most_exactly_holds(
 ) -> None:
     found = {"predict": frozenset({"shop"}), "lookup": frozenset({"shop"}), "lost": frozenset({"shop", "x"})}
     monkeypatch.setattr(admitted, "products_of", lambda _: found)
-    contract_step.agree(database, client, Place("product", "shop"), parse_limits("1/1s"))
+    with database.write() as cx:
+        contract_step.agree_in(cx, client, Place("product", "shop"), parse_limits("1/1s"))
     assert limits(database, client) == {("predict", None): "1/1s", ("lookup", None): "1/1s"}
-    contract_step.agree(database, client, PREDICT, parse_limits("2/1s"))
-    contract_step.agree(database, client, Place("api", "predict", environment="dev"), parse_limits("3/1s"))
+    with database.write() as cx:
+        contract_step.agree_in(cx, client, PREDICT, parse_limits("2/1s"))
+        contract_step.agree_in(cx, client, Place("api", "predict", environment="dev"), parse_limits("3/1s"))
     assert limits(database, client) == {
         ("predict", ""): "2/1s",
         ("predict", "dev"): "3/1s",
@@ -211,7 +214,7 @@ def test_a_revoked_application_has_no_contracts(database: Database, client: str)
     waiting = contract_step.ask(database, client, Place("api", "lookup"), GOLD)
     applications.revoke(database, "till", actor="ann")
     assert {contract_record.get(database, one.id).state for one in (record, waiting)} == {"deleted"}
-    assert admitted.current_policy(database, SERVICES).contracts == ()
+    assert current_policy(database, SERVICES).contracts == ()
 
 
 def test_what_is_gone_ends_its_contracts(database: Database, client: str) -> None:

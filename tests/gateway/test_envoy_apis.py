@@ -21,6 +21,7 @@ from tests.gateway.conftest import (
     as_client,
     basic,
     check_error,
+    current_policy,
     policy,
     wait_until,
 )
@@ -28,7 +29,6 @@ from tests.gateway.external import Authority, Service
 
 from tulle.config import Settings
 from tulle.gateway import applications, contract, service_keys
-from tulle.gateway.admitted import current_policy
 from tulle.gateway.envoy_apis import ordered
 from tulle.gateway.front import External, Front, Upstream
 from tulle.gateway.policies.listed import parse_policies

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text, update
-from tests.gateway.conftest import API, WORKERS, Mesh, basic, check_error
+from tests.gateway.conftest import API, WORKERS, Mesh, basic, check_error, current_policy
 
 from tulle.config import Settings
 from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound
@@ -121,21 +121,21 @@ def test_the_gateway_gets_the_keys_in_force_of_services_that_take_them(database:
     service_keys.create(database, "second", label="of a service that takes none")
     expire(database, over.key.id)
     service_keys.revoke(database, "first", gone.key.id)
-    policy = admitted.current_policy(database, [service(), service("second", Access())])
+    policy = current_policy(database, [service(), service("second", Access())])
     assert {c.client_id for c in policy.clients} == {kept.key.id, quick.key.id}
     limits = {c.client_id: str(c.limit) for c in policy.contracts}
     assert limits == {kept.key.id: "7/1s", quick.key.id: "100/1s"}
-    usual = admitted.current_policy(database, [service(access=Access(api_keys=Keys()))], usual_limit="3/1m")
+    usual = current_policy(database, [service(access=Access(api_keys=Keys()))], usual_limit="3/1m")
     assert {c.client_id: str(c.limit) for c in usual.contracts}[kept.key.id] == "3/1m"
 
 
 def test_a_deployment_says_who_may_call_in_its_environment(database: Database) -> None:
     service_keys.set_access(database, "first", Access(public=Public("5/1s")), environment="test", actor="ann")
     deployed = [service(), service(environment="test")]
-    ways = {s.path: s.access.ways() for s in admitted.current_policy(database, deployed).services}
+    ways = {s.path: s.access.ways() for s in current_policy(database, deployed).services}
     assert ways == {"first": ("api_keys",), "test/first": ("contracts", "public")}
     service_keys.set_access(database, "first", None, environment="test")
-    ways = {s.path: s.access.ways() for s in admitted.current_policy(database, deployed).services}
+    ways = {s.path: s.access.ways() for s in current_policy(database, deployed).services}
     assert ways["test/first"] == ("api_keys",)
     with database.read() as connection:
         kinds = connection.execute(text("select kind, actor from events order by id")).all()
@@ -151,7 +151,7 @@ def test_a_key_opens_its_service_until_it_is_over(database: Database, mesh: Mesh
     other = service_keys.create(database, "first", label="other")
     application = applications.register(database, "an-app", services={"first": RateLimit.parse("9/1s")})
     services = [service(), service("second", Access())]
-    mesh.gateway.publish(admitted.current_policy(database, services))
+    mesh.gateway.publish(current_policy(database, services))
     forms = (
         basic(made.api_key, ""),
         {"authorization": f"Bearer {made.api_key}"},
@@ -166,11 +166,11 @@ def test_a_key_opens_its_service_until_it_is_over(database: Database, mesh: Mesh
     signed = basic(application.client_id, application.client_secret)
     check_error(mesh.ask(API + "first/x", signed), 403, "NoContract")
     expire(database, made.key.id)
-    mesh.gateway.publish(admitted.current_policy(database, services))
+    mesh.gateway.publish(current_policy(database, services))
     check_error(mesh.ask(API + "first/x", forms[0]), 401, "InvalidClient")
     assert mesh.ask(API + "first/x", basic(other.api_key, "")).status == 200
     service_keys.revoke(database, "first", "other")
-    mesh.gateway.publish(admitted.current_policy(database, services))
+    mesh.gateway.publish(current_policy(database, services))
     check_error(mesh.ask(API + "first/x", basic(other.api_key, "")), 401, "InvalidClient")
 
 
@@ -182,7 +182,7 @@ def test_the_usual_limit_of_a_key_is_that_of_the_environment(database: Database)
         service(access=Access(api_keys=Keys("2/1s")), environment="test"),
         service(access=Access(contracts=True), environment="dev"),
     ]
-    policy = admitted.current_policy(database, deployed)
+    policy = current_policy(database, deployed)
     found = {(c.client_id, c.environment): str(c.limit) for c in policy.contracts}
     assert found[usual, ""] == "100/1s"
     assert found[usual, "test"] == "2/1s"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
 from tulle.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
-from tulle.lake import stale
-from tulle.lake.dag import remove_branches, resume_run, run_branch, stale_branches
+from tulle.lake.dag import resume_run, run_branch
 from tulle.lake.repository import GateCall, Repository
 
 
@@ -137,26 +135,3 @@ def test_a_conflict_publishes_nothing_and_keeps_the_run(repository: Repository) 
         repository.commit("main", "Quicker")
     assert repository.get("main", "orders/a") == b"2"
     assert "run-13" in names(repository)
-
-
-def test_stale_branches(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_branch(repository, "main", "old").job("orders")
-    run_branch(repository, "main", "kept")
-    repository.create_branch("mine")
-    now = time.time()
-    assert stale_branches(repository, days=30) == []
-    monkeypatch.setattr(time, "time", lambda: now + 31 * 86_400)
-    old = ["run-old", "run-old--orders"]
-    assert stale_branches(repository, days=30, keep=lambda name: name == "run-kept") == old
-    assert stale_branches(repository, days=32) == []
-    assert remove_branches(repository, [*old, "run-nothing"]) == old
-    assert names(repository) == ["main", "mine", "run-kept"]
-
-
-def test_staged_work_keeps_a_branch_fresh(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = run_branch(repository, "main", "slow")
-    now = time.time()
-    entry = repository.put(run.branch, "a", b"1")
-    assert abs(entry.modified - now) < 60
-    monkeypatch.setattr(stale, "_moved_at", lambda *_: 0.0)
-    assert stale_branches(repository, days=1) == []

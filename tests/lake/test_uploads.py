@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from tulle.errors import AlreadyExists, Conflict, Denied, Invalid, LimitExceeded, NotFound, TulleError
 from tulle.lake import collect, uploads
@@ -19,6 +20,7 @@ from tulle.lake.entry import Entry
 from tulle.lake.repository import Lake, Repository, open_lake
 from tulle.lake.uploads import Upload
 from tulle.state.db import Database, now, open_database
+from tulle.state.tables import lake_parts
 
 DATABASES = ("sqlite", "postgres")
 CHILD = Path(__file__).parent / "upload_crash_child.py"
@@ -30,7 +32,8 @@ def blobs(repository: Repository) -> set[str]:
 
 
 def in_use(repository: Repository) -> set[str]:
-    return uploads.blobs_in_use(repository.reader.database)
+    with repository.reader.database.read() as cx:
+        return set(cx.execute(select(lake_parts.c.blob)).scalars())
 
 
 def test_an_upload_becomes_an_object(repository: Repository) -> None:

@@ -7,6 +7,9 @@ from tests.pipeline.conftest import Mesh
 
 from tulle.errors import Invalid, NotFound
 from tulle.pipeline.graph import ProductCode, load_code
+from tulle.spec.capability import builtin_registry
+from tulle.spec.load import load_document
+from tulle.spec.oam import read_product
 
 
 def code(mesh: Mesh, product: str = "sales") -> ProductCode:
@@ -101,9 +104,8 @@ def test_twice_made_and_never_made(mesh: Mesh) -> None:
         .replace("data_set: sales}", "data_set: slaes}"),
     )
     mesh.features("product.yaml", "")
-    from tulle.spec.mesh import load_product
-
-    product = load_product(mesh.folder / "products/shop/sales", name="product.yaml")
+    file = mesh.folder / "products/shop/sales/product.yaml"
+    product = read_product(load_document(file, name="product.yaml"), builtin_registry(), file=file)
     messages = [p.message for p in load_code(product).problems]
     assert messages == [
         "data set 'till_rows' is made twice",

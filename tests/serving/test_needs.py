@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.gateway.conftest import current_policy
 from tests.serving.conftest import Mesh
 
 from tulle.deploy.generations import managed
 from tulle.errors import Broken
 from tulle.gateway import service_keys
-from tulle.gateway.admitted import current_policy
 from tulle.serving import generation
 from tulle.serving.access import Access, Keys
 from tulle.serving.needs import Needs, needs_of

@@ -206,4 +206,4 @@ def test_references_between_products_find_the_ports_of_parts(tmp_path: Path, reg
         )
     )
     mesh = load_mesh(tmp_path, registry)
-    assert [p.name for p in mesh.downstream("sold-orders")] == ["reader"]
+    assert [p.name for p in mesh.upstream("reader")] == ["sold-orders"]

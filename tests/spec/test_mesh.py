@@ -10,7 +10,7 @@ from tests.spec.conftest import WriteProduct
 
 from tulle.config import Warehouse
 from tulle.errors import Invalid, NotFound, Place, Problem
-from tulle.spec.mesh import find_mesh, load_mesh, load_product, load_settings
+from tulle.spec.mesh import find_mesh, load_mesh, load_settings
 from tulle.spec.template_text import MESH
 
 
@@ -104,7 +104,6 @@ def test_products_in_order_and_their_neighbours(mesh: Path, write_product: Write
     assert [p.name for p in spec.products] == ["aaa", "bbb", "ccc"]
     assert [p.name for p in spec.order()] == ["ccc", "bbb", "aaa"]
     assert [p.name for p in spec.upstream("aaa")] == ["bbb", "ccc"]
-    assert [p.name for p in spec.downstream("ccc")] == ["aaa", "bbb"]
     port = spec.product("bbb").input_ports[0]
     assert (port.product, port.associated_output_port, port.data_set) == ("ccc", "port-of-ccc", "ccc")
     found = spec.source_of(port)
@@ -141,16 +140,6 @@ def test_problems_of_all_files_at_once(mesh: Path, write_product: WriteProduct) 
         "products/sales/aaa/product.yaml",
         "products/sales/ccc/product.yaml",
     }
-
-
-def test_one_product_alone(mesh: Path, write_product: WriteProduct) -> None:
-    file = write_product("aaa", takes=["gone"])
-    assert load_product(file) == load_product(file.parent)
-    assert load_product(file).input_ports[0].product == "gone"
-    with pytest.raises(NotFound, match="there is no product at"):
-        load_product(mesh / "nowhere")
-    with pytest.raises(NotFound, match="there is no product at"):
-        load_product(mesh)
 
 
 def test_what_a_new_mesh_suggests_in_comments_is_right(tmp_path: Path) -> None:

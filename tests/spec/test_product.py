@@ -8,15 +8,21 @@ from pathlib import Path
 import pytest
 
 from tulle.errors import NotFound
-from tulle.spec.mesh import load_product
+from tulle.spec.capability import builtin_registry
+from tulle.spec.load import load_document
+from tulle.spec.oam import read_product
 from tulle.spec.product import DataProduct, kebab, snake
 
 SEED = Path(__file__).parent / "seed_product.yaml"
 
 
+def product_of(file: Path) -> DataProduct:
+    return read_product(load_document(file, name=str(file)), builtin_registry(), file=file)
+
+
 @pytest.fixture(scope="module")
 def seed() -> DataProduct:
-    return load_product(SEED)
+    return product_of(SEED)
 
 
 def test_the_seeds_document_loads_as_it_stands(seed: DataProduct) -> None:
@@ -48,7 +54,7 @@ def test_value_and_plain_form_are_the_same_product(seed: DataProduct, tmp_path: 
     indented = "".join(f" {line}\n" for line in components.splitlines())
     file = tmp_path / "product.yaml"
     file.write_text(f"{body} components:\n{indented}".replace("properties: ...", "properties: {}"))
-    other = load_product(tmp_path)
+    other = product_of(file)
     assert other == seed
     assert other.digest == seed.digest
     assert (other.file, other.folder) == (file, tmp_path)
@@ -58,7 +64,7 @@ def test_value_and_plain_form_are_the_same_product(seed: DataProduct, tmp_path: 
 def test_a_different_meaning_has_a_different_digest(seed: DataProduct, tmp_path: Path) -> None:
     file = tmp_path / "product.yaml"
     file.write_text(SEED.read_text().replace("jane.doe", "joe.doe"))
-    assert load_product(file).digest != seed.digest
+    assert product_of(file).digest != seed.digest
 
 
 def test_parts_are_found_by_name_and_title(seed: DataProduct) -> None:

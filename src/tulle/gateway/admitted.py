@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import func, select
 
-from tulle.errors import Broken, Invalid
+from tulle.errors import Invalid
 from tulle.gateway import contract_record, offer, service_keys
 from tulle.gateway.apis import records as api_records
 from tulle.gateway.applications import PORTAL, forms_of
@@ -24,19 +24,6 @@ from tulle.serving.package import products_of
 from tulle.state.db import Database, now
 from tulle.state.tables import applications as application_rows
 from tulle.state.tables import events as event_rows
-
-
-def current_policy(
-    database: Database, services: Iterable[ManagedService], *, usual_limit: str = USUAL_LIMIT
-) -> GatewayPolicy:
-    """The policy that the applications, contracts and keys of the database make for the services that are deployed.
-
-    `usual_limit` is that of callers of whom nothing else is said.
-    """
-    deployed, wrong = as_deployed(database, services, usual_limit=usual_limit)
-    for message in wrong.values():
-        raise Broken(message)
-    return policy_of(database, deployed)
 
 
 def as_deployed(

@@ -222,23 +222,10 @@ def accept(database: Database, id_: str, terms: Terms, *, by: str = "") -> Contr
     return made
 
 
-def agree(
-    database: Database,
-    client_id: str,
-    place: Place,
-    limits: Sequence[RateLimit],
-    *,
-    by: str = "",
-) -> ContractRecord:
-    """Give access that nobody asked for, with limits of its own, or change the limits of what is in force."""
-    with database.write() as cx:
-        return agree_in(cx, client_id, place, limits, by=by)
-
-
 def agree_in(
     cx: Connection, client_id: str, place: Place, limits: Sequence[RateLimit], *, by: str = ""
 ) -> ContractRecord:
-    """As `agree`, in the transaction of `cx`."""
+    """Give access that nobody asked for, with limits of its own, or change the limits of what is in force."""
     at = now()
     in_turn(cx, f"contracts of {client_id}")
     current = [one for one in of_client(cx, client_id) if one.place == place and one.in_force(at)]

@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 from tulle.errors import Conflict, Invalid, NotFound
-from tulle.lake import stale
 from tulle.lake.draft import Draft
 from tulle.lake.entry import Commit
 from tulle.lake.moves import MergeResult
@@ -33,7 +32,6 @@ from tulle.lake.repository import Repository
 from tulle.lake.stale import JOB
 
 PREFIX = "run-"
-_DAY = 86_400.0
 
 
 def run_branch(
@@ -234,29 +232,3 @@ class JobBranch:
             self.commit(self.message or f"Job {self.name}")
         if repository.resolve(self.branch) != repository.resolve(self.run.branch):
             self.merge()
-
-
-def stale_branches(
-    repository: Repository,
-    *,
-    days: float,
-    prefixes: Sequence[str] = (PREFIX,),
-    keep: Callable[[str], bool] = lambda _name: False,
-) -> list[str]:
-    """Branches of runs that nobody wrote to for so many days: those runs failed, or were killed.
-
-    Only names that start with one of `prefixes` count, and not those `keep` says yes to or somebody may still want:
-    see `tulle.lake.stale`.
-    """
-    found = stale.find(repository, days * _DAY, prefixes)
-    return [branch.name for branch in found if not branch.kept and not keep(branch.name)]
-
-
-def remove_branches(repository: Repository, names: Iterable[str]) -> list[str]:
-    """Remove branches, what is staged on them with them; those that were there."""
-    removed = []
-    for name in names:
-        with contextlib.suppress(NotFound):
-            repository.delete_branch(name)
-            removed.append(name)
-    return removed

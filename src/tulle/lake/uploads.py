@@ -1,9 +1,8 @@
 """Multipart uploads: parts lie in the store, with a row each, until the upload is completed or given up.
 
 A part's bytes come first, then its row; an upload's rows go first, then the bytes. A crash in between leaves
-bytes nobody names, which a collector removes: `blobs_in_use` tells it which are named, `stale` which uploads were
-left behind. An upload ends in the transaction that stages its object, so it becomes one object, once. Knows
-nothing of protocols.
+bytes nobody names, which a collector removes; `stale` tells it which uploads were left behind. An upload ends in the
+transaction that stages its object, so it becomes one object, once. Knows nothing of protocols.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from tulle.lake import refs
 from tulle.lake.blobs import read_chunks
 from tulle.lake.entry import Entry, checked_path, encode_metadata, successor
 from tulle.lake.repository import Repository
-from tulle.state.db import Database, now
+from tulle.state.db import now
 from tulle.state.tables import lake_parts, lake_uploads
 
 MAX_PARTS = 10_000
@@ -278,12 +277,6 @@ def stale(repository: Repository, before: float) -> list[Upload]:
     )
     with repository.reader.database.read() as cx:
         return [_upload(row) for row in cx.execute(query)]
-
-
-def blobs_in_use(database: Database) -> set[str]:
-    """The names in the store of the parts of all uploads under way, of every repository."""
-    with database.read() as cx:
-        return set(cx.execute(select(lake_parts.c.blob)).scalars())
 
 
 def _branches(cx: Connection, repository: Repository, prefix: bytes) -> list[str]:

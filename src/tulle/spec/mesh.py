@@ -50,11 +50,6 @@ class MeshSpec:
         wanted = {port.product for port in self.product(name).input_ports if port.product}
         return tuple(product for product in self.products if product.name in wanted)
 
-    def downstream(self, name: str) -> tuple[DataProduct, ...]:
-        """The products that take an output port of this one directly. Raises NotFound."""
-        name = self.product(name).name
-        return tuple(p for p in self.products if any(port.product == name for port in p.input_ports))
-
     def source_of(self, port: InputPort) -> tuple[DataProduct, OutputPort] | None:
         """The product and output port an input port takes; None where its rows come from elsewhere."""
         if not port.product:
@@ -138,18 +133,6 @@ def _setting_in(message: str, document: Document) -> tuple[str, ...]:
         if steps[0] in document.value:
             return steps
     return ()
-
-
-def load_product(path: Path, registry: Registry | None = None, *, name: str = "") -> DataProduct:
-    """Read one product from its file or its folder; checks that need other products are not made.
-
-    `name` is what errors call the file; default: its path. Raises NotFound, or Invalid with every problem.
-    """
-    file = path / PRODUCT_FILE if path.is_dir() else path
-    if not file.exists():
-        raise NotFound(f"there is no product at {path}", hint="make one with 'tulle new product'")
-    document = load_document(file, name=name or str(file))
-    return read_product(document, registry or builtin_registry(), file=file)
 
 
 def load_mesh(

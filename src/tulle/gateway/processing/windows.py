@@ -87,10 +87,6 @@ class Window:
                 return max((count.begin + 1 + place) * self.slot - at, 0.0)
         return 0.0
 
-    def is_over(self, count: Count, at: float) -> bool:
-        """Whether nothing of it matters any more."""
-        return self.used(count, at) == 0
-
 
 class Windows:
     """The windows of one policy. For one thread."""
