@@ -68,6 +68,7 @@ def test_a_burst_or_an_outage_of_some_hours_is_no_growth(began: int, hours: int,
     off = sum(abs(one - other) for one, other in zip(told.requests, after, strict=True)) / sum(after)
     assert off < 0.1
     assert max(told.high) < 1.5 * max(after)
+    assert told.method == "usual hours of the week"  # what repeats the last week repeats what happened in it
 
 
 @pytest.mark.parametrize("hours", [71, 0])
@@ -104,6 +105,8 @@ def test_capacity_is_for_the_busiest_minute_of_the_busiest_hour_to_come() -> Non
     found = capacity(told, rate_per_worker=100.0, burst=2.0, now=1)
     assert (found.workers, found.peak_at, found.peak_rate) == (3, MONDAY + HOUR, 300.0)
     assert found.words.startswith("3 workers instead of 1: the busiest hour")
+    busy = capacity(told, rate_per_worker=353.0, burst=23.4, now=1)
+    assert busy.words.endswith("asks for 3,510 requests a second, a worker is given 353")
     assert capacity(told, rate_per_worker=1000.0, burst=0.5, now=4).words.startswith(
         "1 of 4 workers would do"
     )

@@ -68,6 +68,7 @@ def test_words_say_what_and_for_how_long() -> None:
     assert words(ERRORS, "offers", 0.25) == "offers: share of errors is 25.00%, above 5.00% for 3 × 1 min"
     slow = Watch("p99", above=50, operation="POST /a", periods=1)
     assert words(slow, "offers", 120.0) == "offers, POST /a: p99 is 120 ms, above 50 ms for 5 min"
+    assert words(slow, "offers", 12_345.6).startswith("offers, POST /a: p99 is 12,346 ms")
     assert "unknown" in words(Watch("rate", below=2), "x", None)
     assert digest_of(ERRORS) != digest_of(slow)
     part = replace(slow, service="offers", version="v2", generation="g7")

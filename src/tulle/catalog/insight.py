@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from tulle.catalog.asked import asked_there, names_there
-from tulle.catalog.look import latency
+from tulle.catalog.look import latency, rate
 from tulle.catalog.outlook import Outlook, environment_key, outlook
 from tulle.catalog.service_load import Chart, line_of
 from tulle.config import Settings
@@ -282,8 +282,8 @@ def charts_of(span: Span, points: Sequence[Point], whole: Point) -> tuple[Chart,
     return (
         Chart(
             "Requests a second",
-            f"{whole.requests:,} requests, at most {most_rate:,.3g} a second",
-            f"{most_rate:,.3g}",
+            f"{whole.requests:,} requests, at most {rate(most_rate)} a second",
+            rate(most_rate),
             (line_of("requests a second", "", rates, most_rate),),
         ),
         Chart(

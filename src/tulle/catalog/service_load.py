@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tulle.catalog.look import latency
+from tulle.catalog.look import latency, rate
 from tulle.catalog.query_log import QueryLog
 from tulle.config import Settings
 from tulle.engine.engine import literal
@@ -209,8 +209,8 @@ def charts_of(load: Load, one: Series) -> tuple[Chart, ...]:
     return (
         Chart(
             "Requests a second",
-            f"{whole.requests:,} requests, at most {most_rate:,.3g} a second",
-            f"{most_rate:,.3g}",
+            f"{whole.requests:,} requests, at most {rate(most_rate)} a second",
+            rate(most_rate),
             (line_of("requests a second", "", rates, most_rate),),
         ),
         Chart(

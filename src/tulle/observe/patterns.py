@@ -22,6 +22,10 @@ MOST_TREND: Final = 2.0  # a week that has twice what the one before had, is a j
 DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 Counts = Sequence[float]
+_USUAL: Final = "usual hours"
+# A method of several periods is taken unless another is nearer by more than this: repeating the last period repeats
+# whatever happened once in it.
+_PREFERRED: Final = 0.9
 Method = Callable[[Counts, int], list[float]]
 
 
@@ -106,7 +110,7 @@ def _forecast(series: Counts, since: int, horizon: int) -> Forecast:
     tried = _tried_hours(len(series))
     before, after = series[:-tried], series[-tried:]
     errors = {name: _error(method(before, tried), after) for name, method in _methods(len(before)).items()}
-    best = min(errors, key=lambda name: errors[name])
+    best = min(errors, key=lambda name: errors[name] * (_PREFERRED if name.startswith(_USUAL) else 1.0))
     method = _methods(len(series))[best]
     trial = method(before, tried)
     # How many times the forecast what came was: the span that four of five hours were in.
@@ -134,12 +138,12 @@ def _methods(known: int) -> dict[str, Method]:
     """Those that so many hours are enough for."""
     found: dict[str, Method] = {
         "the last day again": lambda series, horizon: _again(series, DAY_HOURS, horizon),
-        "usual hours of the day": lambda series, horizon: _usual(series, DAY_HOURS, 7, horizon),
+        f"{_USUAL} of the day": lambda series, horizon: _usual(series, DAY_HOURS, 7, horizon),
     }
     if known >= WEEK_HOURS:
         found["the last week again"] = lambda series, horizon: _again(series, WEEK_HOURS, horizon)
     if known >= 2 * WEEK_HOURS:
-        found["usual hours of the week"] = lambda series, horizon: _usual(series, WEEK_HOURS, WEEKS, horizon)
+        found[f"{_USUAL} of the week"] = lambda series, horizon: _usual(series, WEEK_HOURS, WEEKS, horizon)
     return found
 
 
@@ -184,12 +188,17 @@ def _share(ordered: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 def capacity(forecast: Forecast, *, rate_per_worker: float, burst: float, now: int) -> Capacity:
     """The workers for the busiest hour to come, on its high side; `burst` is its busiest minute over its mean."""
     place = max(range(len(forecast.high)), key=lambda number: forecast.high[number])
     peak = forecast.high[place] / HOUR * max(1.0, burst)
     workers = max(1, math.ceil(peak / rate_per_worker)) if rate_per_worker > 0 else now
-    told = f"the busiest hour to come asks for {peak:,.3g} requests a second, a worker is given {rate_per_worker:,.3g}"
+    asked, given = _rate(peak), _rate(rate_per_worker)
+    told = f"the busiest hour to come asks for {asked} requests a second, a worker is given {given}"
     if workers > now:
         words = f"{workers} workers instead of {now}: {told}"
     elif workers < now:

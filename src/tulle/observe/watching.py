@@ -106,4 +106,5 @@ def _amount(watch: Watch, value: float | None) -> str:
         return "unknown"
     if watch.measure in {"errors", "wrong"}:
         return f"{value:.2%}"
-    return f"{value:,.4g}{_UNITS[watch.measure]}"
+    shown = f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+    return f"{shown}{_UNITS[watch.measure]}"
