@@ -21,6 +21,7 @@ from urllib.parse import quote
 import httpx
 
 from tulle.errors import Broken, Unavailable, from_dict
+from tulle.sdk.unanswered import unanswered
 
 BY_HEADER = "x-tulle-by"  # who asks, where the credential is the mesh's token; quoted as in a URL
 
@@ -304,10 +305,7 @@ class Client:
         try:
             answer = self._http.request(method, f"/mesh/v1{path}", **kwargs)
         except httpx.TransportError as exc:
-            raise Unavailable(
-                f"the control plane at {self._http.base_url} does not answer: {exc}",
-                hint="`tulle status` shows what runs, `tulle logs control_plane` what it says",
-            ) from exc
+            raise unanswered(self._http, method, exc) from exc
         try:
             value = answer.json()
         except ValueError:

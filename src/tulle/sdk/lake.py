@@ -27,6 +27,7 @@ from tulle.errors import (
     from_dict,
 )
 from tulle.sdk.client import part
+from tulle.sdk.unanswered import unanswered
 
 KINDS: Mapping[int, type[TulleError]] = {
     400: Invalid,
@@ -166,7 +167,7 @@ class LakeClient:
                     raise _failure(answer)
                 yield from answer.iter_bytes()
         except httpx.TransportError as exc:
-            raise _unreachable(self._http, exc) from exc
+            raise unanswered(self._http, "GET", exc) from exc
 
     def upload(
         self,
@@ -413,7 +414,7 @@ class LakeClient:
         try:
             answer = self._http.request(method, f"/api/v1{path}", **kwargs)
         except httpx.TransportError as exc:
-            raise _unreachable(self._http, exc) from exc
+            raise unanswered(self._http, method, exc) from exc
         if answer.is_error:
             raise _failure(answer)
         return answer
@@ -428,13 +429,6 @@ def _failure(answer: httpx.Response) -> TulleError:
         return from_dict(value["error"])
     message = str(value.get("message") or f"HTTP {answer.status_code}")
     return KINDS.get(answer.status_code, Broken)(message, hint=value.get("hint"))
-
-
-def _unreachable(http: httpx.Client, exc: Exception) -> Unavailable:
-    return Unavailable(
-        f"the control plane at {http.base_url} does not answer: {exc}",
-        hint="`tulle status` shows what runs, `tulle logs control_plane` what it says",
-    )
 
 
 def _flag(value: bool) -> str:
