@@ -44,7 +44,7 @@ BAD = (
     ("json-limits, max_dept: 5", "unknown property 'max_dept'", "did you mean 'max_depth'?"),
     ("jwt, issuer: a", "the issuer's public keys are not said", "give `jwks_uri` or `jwks`"),
     ("ldap, connection: staff", "how callers are found is said twice, or not at all", "give `base`"),
-    ("message-log, request: [authorization]", "'authorization'", ""),
+    ("message-log, request: [authorization]", "'authorization' may hold a secret", "note what tells of it"),
     ("mirror, to: https://a.example/path", "is no place to mirror to", "https://host or http://host:port"),
     ("oauth2-introspection, conection: a", "unknown property 'conection'", "did you mean 'connection'?"),
     ("outlier-ejection, seconds: 10m", "is the text '10m', expected a number", "without a unit"),

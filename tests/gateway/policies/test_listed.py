@@ -113,6 +113,8 @@ def test_every_problem_is_told_with_its_place() -> None:
         ("policy: compression, operations: {path: /a}", "write a list: each entry begins with a dash"),
         ("policy: compression, operations: [{path: 5}]", "for example /items/{id}"),
         ("policy: compression, environments: prod", "write a list: ['prod']"),
+        ("policy: redaction, fields: [{path: $.a, action: constant}]", "say what is to be there as `value`"),
+        ("policy: json-limits, max_depth: 0", "leave `max_depth` out"),
     ],
 )
 def test_what_is_to_be_done_can_be_typed_in(written: str, hint: str) -> None:

@@ -93,7 +93,8 @@ def json_limits(settings: Mapping[str, Any]) -> JsonLimits:
         most = settings.get(name, -1)
         if not isinstance(most, int) or isinstance(most, bool) or most < -1 or most == 0:
             raise Invalid(
-                f"json-limits: '{name}' is {most!r}, expected a whole number from 1, or -1 for no limit"
+                f"json-limits: '{name}' is {most!r}, expected a whole number from 1, or -1 for no limit",
+                hint=f"leave `{name}` out where there is to be none",
             )
         found.append(most if most > 0 else 1 << 60)
     depth, *others = found

@@ -140,7 +140,10 @@ def _act(one: Mapping[str, Any], key: Callable[[str], bytes]) -> Callable[[Any],
             return lambda _: None
         case "constant":
             if "value" not in one:
-                raise Invalid(f"redaction of '{one['path']}': the constant has no 'value'")
+                raise Invalid(
+                    f"redaction of '{one['path']}': the constant has no 'value'",
+                    hint="say what is to be there as `value`, or `action: remove`",
+                )
             constant = msgspec.Raw(msgspec.json.encode(one["value"]))
             return lambda _: constant
         case "mask":
