@@ -280,7 +280,7 @@ class _Process:
                 pass_fds=(theirs.fileno(), life),
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what users print goes to the log, as what they log does
-                env=_environment(),
+                env=users_environment(),
                 start_new_session=True,  # so that what it starts ends with it
             )
         except BaseException:
@@ -349,7 +349,7 @@ class _Process:
                 self._life = -1
 
 
-def _environment() -> Mapping[str, str]:
+def users_environment() -> Mapping[str, str]:
     """What code of users sees of ours: where programs are, and nothing that might be a secret."""
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return passed | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from tulle.sdk.policy import Call, Change, Policy, Refuse, Reply
@@ -54,6 +55,21 @@ class Acme(Policy):
         if reply.json().get("a") == 2:
             raise Refuse(502, "TooQuiet", "Nobody hears this")
         return Change({"x-shout": call.client}, reply.body.upper())
+
+
+class Other:
+    """Is no policy."""
+
+
+class Fickle(Policy):
+    """Can be made once."""
+
+    def __init__(self, settings: Any) -> None:
+        made = Path(__file__).with_suffix(".made")
+        if made.exists():
+            raise ValueError("not again")
+        made.touch()
+        super().__init__(settings)
 
 
 class Unmade(Policy):

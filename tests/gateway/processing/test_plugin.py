@@ -28,7 +28,8 @@ def acme(processed: Processed, monkeypatch: pytest.MonkeyPatch) -> Processed:
         (about / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
         (about / "entry_points.txt").write_text(
             "[tulle.processor_policies]\nacme = acme_policies:Acme\nunmade = acme_policies:Unmade\n"
-            "missing = acme_policies:Nobody\n"
+            "missing = acme_policies:Nobody\nother = acme_policies:Other\ngone = acme_gone:Policy\n"
+            "fickle = acme_policies:Fickle\n"
         )
     monkeypatch.syspath_prepend(str(folder))
     return processed
@@ -104,9 +105,26 @@ def test_one_that_takes_too_long_is_ended(acme: Processed) -> None:
     assert acme.ask("/x/echo", b'{"a": 1}').status == 200
 
 
-@pytest.mark.parametrize("name", ["unmade", "missing"])
-def test_a_class_that_cannot_be_made_lets_nothing_past(acme: Processed, name: str) -> None:
-    acme.put(custom(name))
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("unmade", "ValueError: never"),
+        ("missing", "AttributeError: .* 'Nobody'"),
+        ("other", "TypeError: acme_policies:Other is no class of tulle.sdk.policy.Policy"),
+        ("gone", "ModuleNotFoundError: .* 'acme_gone'"),
+    ],
+)
+def test_a_class_that_cannot_be_made_is_refused_when_it_is_published(
+    acme: Processed, name: str, told: str
+) -> None:
+    acme.put(custom())
+    with pytest.raises(Broken, match=f"policies of api: policy '{name}' cannot be made: {told}"):
+        acme.put(custom(name))
+    assert acme.ask("/x/echo", b'{"a": 1}').status == 200
+
+
+def test_one_that_fails_to_be_made_once_it_was_published_lets_nothing_past(acme: Processed) -> None:
+    acme.put(custom("fickle"))
     check_error(acme.ask("/x/echo", b"{}"), 503, "PolicyUnavailable")
 
 
