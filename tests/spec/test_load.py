@@ -295,3 +295,15 @@ _plain = st.recursive(
 def test_what_json_can_say_comes_back(value: object) -> None:
     """JSON is YAML: whatever is written as JSON is read as the same values."""
     assert load_document(json.dumps(value, ensure_ascii=False)).value == value
+    assert load_document(json.dumps(value)).value == value
+
+
+@pytest.mark.parametrize("value", ["😀", "\\😀", "\\ud83d\\ude00", "a😀𝄞b", {"😀": ["'\\\"😀"]}])
+def test_json_may_write_a_sign_as_two_halves(value: object) -> None:
+    assert load_document(json.dumps(value)).value == value
+
+
+def test_halves_of_signs_are_text_where_they_are_no_json() -> None:
+    assert load_document(r"a: '\ud83d\ude00'").value == {"a": r"\ud83d\ude00"}
+    with pytest.raises(Invalid, match="not valid"):
+        load_document(r'["\ud83d"]')

@@ -9,6 +9,7 @@ event by event, so a limit stops the reading where it is passed. Knows nothing o
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ _TAG_KINDS: dict[str, tuple[type, ...]] = {
     "bool": (bool,),
     "null": (type(None),),
 }
+_HALVES = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -54,7 +56,23 @@ def load_document(source: Path | str | bytes, *, name: str = "") -> Document:
     label = name or (str(source) if isinstance(source, Path) else "<text>")
     data = _bytes_of(source, label) if isinstance(source, Path) else source
     text = _text_of(data, label)
-    return _Reader(text, label).read()
+    return _Reader(_with_whole_signs(text), label).read()
+
+
+def _with_whole_signs(text: str) -> str:
+    r"""JSON with each sign that it writes as two halves (`\ud83d\ude00`) as YAML writes it; other text as it is."""
+    if _HALVES.search(text) is None:
+        return text
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+    def whole(found: re.Match[str]) -> str:
+        high, low = int(found[2], 16) - 0xD800, int(found[3], 16) - 0xDC00
+        return f"{found[1]}\\U{0x10000 + (high << 10) + low:08x}"
+
+    return _HALVES.sub(whole, text)
 
 
 def _bytes_of(path: Path, name: str) -> bytes:
