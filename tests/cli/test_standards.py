@@ -44,6 +44,19 @@ def test_the_schema_takes_the_seeds_document_and_points_at_what_is_wrong(tmp_pat
     assert not schema.is_valid(yaml.safe_load(BROKEN))
 
 
+def test_the_schema_of_a_service_takes_those_of_the_examples_and_refuses_a_slip() -> None:
+    result = CliRunner().invoke(cli, ["schema", "--of", "service"], obj=None)
+    assert result.exit_code == 0, result.output
+    schema = jsonschema_rs.validator_for(json.loads(result.output))
+    files = sorted((Path(__file__).parents[2] / "examples").rglob("services/*.yaml"))
+    declared = [yaml.safe_load(file.read_text()) for file in files if not file.stem.endswith(".openapi")]
+    assert declared
+    for service in declared:
+        assert schema.is_valid(service), service["service"]
+        slip = {**service, "endpoints": [{**service["endpoints"][0], "type": "predcit"}]}
+        assert not schema.is_valid(slip), service["service"]
+
+
 def test_problems_become_annotations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     mesh = _mesh(tmp_path / "mesh", BROKEN) if (tmp_path / "mesh").mkdir() is None else tmp_path

@@ -216,20 +216,29 @@ def _imported(
 
 
 @click.command()
+@click.option("--of", type=click.Choice(["product", "service"]), default="product", help="Of which file.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file instead.")
 @click.option("--json", "as_json", is_flag=True, hidden=True, help="It is JSON anyway.")
 @click.pass_obj
-def schema(mesh: Path | None, out: Path | None, as_json: bool) -> None:  # noqa: ARG001
-    """Print the JSON Schema of product.yaml, with the component types of this mesh, for editors.
+def schema(mesh: Path | None, of: str, out: Path | None, as_json: bool) -> None:  # noqa: ARG001
+    """Print the JSON Schema of product.yaml, with the component types of this mesh, or of services, for editors.
 
     \b
     tulle schema --out product.schema.json
     # and as the first line of each product.yaml:
     # yaml-language-server: $schema=../../../product.schema.json
+    tulle schema --of service --out service.schema.json
+    # and in services/: $schema=../../../../service.schema.json
 
-    The control plane serves the same at /mesh/v1/schema.
+    The control plane serves that of products at /mesh/v1/schema.
     """
-    text = json.dumps(json_schema(registry_of(mesh)), indent=2, ensure_ascii=False)
+    if of == "service":
+        from tulle.serving.service import service_schema
+
+        found = service_schema()
+    else:
+        found = json_schema(registry_of(mesh))
+    text = json.dumps(found, indent=2, ensure_ascii=False)
     if out is None:
         click.echo(text)
         return
