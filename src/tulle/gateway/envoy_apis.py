@@ -50,8 +50,6 @@ _OURS: Final = (
     "x-forwarded-for",
     "x-envoy-internal",
     "x-envoy-external-address",
-    "x-real_ip",
-    "x-request_id",
     "transfer_encoding",
     "content_length",
     "proxy-connection",

@@ -16,9 +16,9 @@ from tulle.gateway.envoy_values import Json, typed
 
 HEADER: Final = "x-forwarded-for"
 _TOLD: Final = "x-envoy-external-address"
-_PREFIX: Final = "x-forwarded"
-# Every header that begins so, but for the one; these expressions cannot look ahead.
-_ALL_BUT_IT: Final = "x-forwarded(|[^-].*|-(|f|fo|[^f].*|f[^o].*|fo[^r].*|for.+))"
+_ALL: Final = "x[-_]forwarded.*"
+# All of them but for the one; these expressions cannot look ahead.
+_ALL_BUT_IT: Final = "x_forwarded.*|x-forwarded(|[^-].*|-(|f|fo|[^f].*|f[^o].*|fo[^r].*|for.+))"
 
 
 def detection(proxies: Sequence[str]) -> Json:
@@ -41,10 +41,9 @@ def ranges(networks: Sequence[str]) -> list[Json]:
     return [{"address_prefix": str(one.network_address), "prefix_len": one.prefixlen} for one in read]
 
 
-def removed_before(proxies: Sequence[str]) -> Json:
-    """The change by which what callers say of their way is removed before anything reads a header."""
-    matcher = {"safe_regex": {"regex": _ALL_BUT_IT}} if proxies else {"prefix": _PREFIX}
-    return {"remove_on_match": {"key_matcher": matcher}}
+def removed_before(proxies: Sequence[str]) -> str:
+    """An expression of the headers by which callers tell of their way: removed before anything reads one."""
+    return _ALL_BUT_IT if proxies else _ALL
 
 
 def removed_after(proxies: Sequence[str]) -> list[Json]:
