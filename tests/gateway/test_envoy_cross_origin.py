@@ -94,7 +94,7 @@ def test_a_page_may_call_an_external_service(mesh: Mesh, shop: Service) -> None:
             assert (refused.status, refused.headers["access-control-allow-origin"]) == (status, origin)
             assert refused.headers["access-control-allow-credentials"] == "true"
             assert refused.headers["access-control-expose-headers"] == "x-request-id"
-    assert ask(mesh, "/items", method="DELETE").headers["allow"] == "GET, POST"
+    assert ask(mesh, "/items", method="DELETE").headers["allow"] == "GET, HEAD, POST"
 
 
 def test_a_stranger_and_what_is_no_question_go_on_as_before(mesh: Mesh, shop: Service) -> None:
