@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from tests.control.test_apis import ORDERS, declare
+from tests.control.offered import ORDERS, declare
 from tests.control.test_deployments import active, with_versions
 from tests.observe.lines import NOON, line
 from tests.pipeline.conftest import Mesh
