@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import subprocess
 import sys
@@ -116,3 +117,12 @@ def test_colours_take_no_room_in_a_table(capsys: pytest.CaptureFixture[str]) -> 
     heading, first, second = map(click.unstyle, capsys.readouterr().out.splitlines())
     assert heading == "   NAME  AFTER"
     assert (first, second) == ("✓  a     x", "✗  long  x")
+
+
+def test_a_full_disk_is_told_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert terminal.show_failure(OSError(errno.ENOSPC, "No space left on device", "/x/y")) == 1
+    told = capsys.readouterr().err
+    assert told.splitlines() == [
+        "error: No space left on device (/x/y)",
+        "  hint: nothing was written; free some disk space and try again",
+    ]

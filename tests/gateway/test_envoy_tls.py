@@ -184,6 +184,7 @@ def test_without_tls_reads_are_led_to_it_and_what_may_have_a_secret_is_refused(s
         ("GET", {"X-Api-Key": "x"}, ""),
         ("GET", {}, "?client_id=app-a&client_secret=" + "a1" * 20),
         ("HEAD", {}, "?key=x"),
+        ("GET", {"host": "localhost@elsewhere.example"}, ""),
     )
     for method, headers, query in told:
         refused = plainly(port, method, headers, query)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -30,6 +31,8 @@ def show_failure(exc: Exception) -> int:
     if isinstance(exc, OSError):
         place = f" ({exc.filename})" if exc.filename else ""
         click.secho(f"error: {exc.strerror or exc}{place}", fg="red", err=True)
+        if exc.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            click.echo("  hint: nothing was written; free some disk space and try again", err=True)
         return 1
     handle, name = tempfile.mkstemp(prefix="tulle-", suffix=".log")
     with os.fdopen(handle, "w") as report:

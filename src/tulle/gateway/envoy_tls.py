@@ -36,6 +36,10 @@ _CREDENTIALS: Final = (
 )
 
 
+# A host as it is led back to: nothing that a browser reads as a user's name before another one (RFC 3986, 3.2.1).
+_HOST: Final = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+
+
 def by_tls(plain: Json, safe: Json) -> Json:
     """The `plain` listener with TLS before its connection manager `safe`; what comes without is told where to go."""
     made = copy.copy(plain)
@@ -106,6 +110,7 @@ def _way_to_tls(tls_port: int | None) -> Json:
     reads = [
         {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}},
         {"name": ":path", "string_match": {"contains": "?"}, "invert_match": True},
+        {"name": ":authority", "string_match": {"safe_regex": {"regex": _HOST}}},
     ]
     routes = [
         {"match": {"prefix": "/", "headers": [*reads, *bare]}, "redirect": leads},
