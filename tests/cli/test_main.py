@@ -124,5 +124,5 @@ def test_a_full_disk_is_told_with_what_to_do(capsys: pytest.CaptureFixture[str])
     told = capsys.readouterr().err
     assert told.splitlines() == [
         "error: No space left on device (/x/y)",
-        "  hint: nothing was written; free some disk space and try again",
+        "  hint: free some disk space and try again; a file that was being written may be cut short",
     ]

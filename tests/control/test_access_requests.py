@@ -242,11 +242,17 @@ def test_terms_are_asked_for_again_when_they_change(mesh: Mesh, applied: Workspa
     apply_plan(applied)
     assert "accepted version 1.0" in office("olga", "approve", asked["id"], fails=True)
     assert office("tom", "requests")[0]["terms_outdated"]
+    accepted = office("tom", "terms", asked["id"])  # as they were then
+    assert (accepted["version"], accepted["text"], accepted["accepted_by"]) == ("1.0", "be kind", "tom")
+    assert "be kind" in tulle(mesh, "app", "terms", asked["id"])
+    assert "no contract" in office("eve", "terms", asked["id"], fails=True)
     assert "are version 2.0, not 1.0" in office("tom", "accept", asked["id"], "1.0", fails=True)
     assert json.loads(tulle(mesh, "app", "accept", asked["id"], "2.0", "--json"))["terms"] == "2.0"
     approved = office("olga", "approve", asked["id"])
     assert (approved["terms"], approved["terms_outdated"]) == ("2.0", False)
     assert office("tom", "tiers", "sold")["terms"] == {"version": "2.0", "text": "be quick"}
+    accepted = office("tom", "terms", asked["id"])
+    assert (accepted["version"], accepted["text"]) == ("2.0", "be quick")
     assert [t["name"] for t in office("tom", "tiers", "sold")["tiers"]] == ["free", "gold", "old"]
     assert "partner" in [t["name"] for t in office("olga", "tiers", "sold")["tiers"]]
 

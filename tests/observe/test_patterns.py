@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from tulle.observe.patterns import HOUR, WEEK_HOURS, Forecast, capacity, patterns
+from tulle.observe.patterns import HOUR, WEEK_HOURS, Forecast, capacity, patterns, rate_in_words
 
 MONDAY = 1_799_625_600  # 2027-01-11 00:00 UTC
 
@@ -111,3 +111,11 @@ def test_capacity_is_for_the_busiest_minute_of_the_busiest_hour_to_come() -> Non
         "1 of 4 workers would do"
     )
     assert capacity(told, rate_per_worker=1000.0, burst=1.0, now=1).words.startswith("1 worker is right")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0.1234, "0.123"), (12.34, "12.3"), (999.4, "999"), (999.6, "1,000"), (3512.2, "3,512")],
+)
+def test_a_rate_has_three_digits_or_all_of_a_large_one(value: float, words: str) -> None:
+    assert rate_in_words(value) == words

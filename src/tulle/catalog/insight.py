@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from tulle.catalog.asked import asked_there, names_there
-from tulle.catalog.look import latency, rate
+from tulle.catalog.look import latency
 from tulle.catalog.outlook import Outlook, environment_key, outlook
 from tulle.catalog.service_load import Chart, line_of
 from tulle.config import Settings
@@ -21,6 +21,7 @@ from tulle.errors import NotFound, did_you_mean
 from tulle.gateway import applications, service_keys
 from tulle.observe.calls import MINUTE, Calls
 from tulle.observe.insight import SPANS, Insight, Point, Series, Span, Told, Which, span_of
+from tulle.observe.patterns import rate_in_words
 from tulle.spec import environment as declared
 from tulle.state.db import Database
 
@@ -282,8 +283,8 @@ def charts_of(span: Span, points: Sequence[Point], whole: Point) -> tuple[Chart,
     return (
         Chart(
             "Requests a second",
-            f"{whole.requests:,} requests, at most {rate(most_rate)} a second",
-            rate(most_rate),
+            f"{whole.requests:,} requests, at most {rate_in_words(most_rate)} a second",
+            rate_in_words(most_rate),
             (line_of("requests a second", "", rates, most_rate),),
         ),
         Chart(

@@ -75,11 +75,6 @@ def amount(value: float | None) -> str:
     return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.1f}"
 
 
-def rate(value: float) -> str:
-    """So many a second for readers: three digits, or all of a large one."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
-
-
 def share(value: float | None) -> str:
     """A percentage that was given in percent."""
     return "–" if value is None else f"{value:g} %"

@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tulle.catalog.look import latency, rate
+from tulle.catalog.look import latency
 from tulle.catalog.query_log import QueryLog
 from tulle.config import Settings
 from tulle.engine.engine import literal
 from tulle.errors import Invalid, TulleError
 from tulle.lake.repository import Lake
+from tulle.observe.patterns import rate_in_words
 from tulle.serving.log_traffic import quantile
 from tulle.spec import environment as declared
 
@@ -209,8 +210,8 @@ def charts_of(load: Load, one: Series) -> tuple[Chart, ...]:
     return (
         Chart(
             "Requests a second",
-            f"{whole.requests:,} requests, at most {rate(most_rate)} a second",
-            rate(most_rate),
+            f"{whole.requests:,} requests, at most {rate_in_words(most_rate)} a second",
+            rate_in_words(most_rate),
             (line_of("requests a second", "", rates, most_rate),),
         ),
         Chart(

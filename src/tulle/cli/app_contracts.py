@@ -1,4 +1,4 @@
-"""`tulle app tiers | request | requests | accept | approve | reject | restore | limits | delete | access`.
+"""`tulle app tiers | request | requests | terms | accept | approve | reject | restore | limits | delete | access`.
 
 What applications ask for, and who decides.
 """
@@ -186,6 +186,26 @@ def show_contracts(found: Sequence[Mapping[str, Any]], *, empty: str) -> None:
 
 @click.command()
 @click.argument("contract")
+@OPTION_KEY
+@OPTION_JSON
+@click.pass_obj
+def terms(mesh: Path | None, contract: str, key: Path | None, as_json: bool) -> None:
+    """Show the terms as they were accepted last for CONTRACT, by whom and when."""
+    from tulle.cli.connect import mesh_client
+    from tulle.sdk.contracts import ContractClient
+
+    with mesh_client(mesh, key) as client:
+        found = ContractClient(client).accepted_terms(contract)
+    if as_json:
+        emit(found)
+        return
+    by = f" by {found['accepted_by']}" if found["accepted_by"] else ""
+    click.echo(f"  version {found['version']}, accepted{by} {day(found['accepted_at'])}:\n")
+    click.echo(found["text"])
+
+
+@click.command()
+@click.argument("contract")
 @click.argument("version")
 @OPTION_KEY
 @OPTION_JSON
@@ -355,4 +375,4 @@ def access(
     table(rows, columns, empty="nobody may use it")
 
 
-COMMANDS = (tiers, request, requests, accept, approve, reject, restore, limits, delete, access)
+COMMANDS = (tiers, request, requests, terms, accept, approve, reject, restore, limits, delete, access)

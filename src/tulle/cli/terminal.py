@@ -32,7 +32,10 @@ def show_failure(exc: Exception) -> int:
         place = f" ({exc.filename})" if exc.filename else ""
         click.secho(f"error: {exc.strerror or exc}{place}", fg="red", err=True)
         if exc.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-            click.echo("  hint: nothing was written; free some disk space and try again", err=True)
+            click.echo(
+                "  hint: free some disk space and try again; a file that was being written may be cut short",
+                err=True,
+            )
         return 1
     handle, name = tempfile.mkstemp(prefix="tulle-", suffix=".log")
     with os.fdopen(handle, "w") as report:

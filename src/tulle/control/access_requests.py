@@ -201,6 +201,31 @@ def accept_terms(
     return contract_step.accept(workspace.database, id_, terms, by=by)
 
 
+def accepted_terms(
+    workspace: Workspace, access: Access, id_: str, *, user: str | None = None
+) -> dict[str, Any]:
+    """The text of the terms that was accepted last for a contract, word for word, by whom and when.
+
+    For whoever sees the contract. NotFound where none was accepted.
+    """
+    record = seen(workspace, access, id_, user=user)
+    terms = contract_record.terms_of(workspace.database, record.terms_digest)
+    if terms is None:
+        raise NotFound(
+            f"no terms were accepted for contract {record.id}",
+            hint=f"`tulle app tiers {record.place.subject}` shows those of now, if there are any",
+        )
+    return {
+        "contract": record.id,
+        record.place.kind: record.place.subject,
+        "version": terms.version,
+        "text": terms.text,
+        "digest": terms.digest,
+        "accepted_by": record.terms_by or None,
+        "accepted_at": record.terms_at,
+    }
+
+
 def may_decide(workspace: Workspace, access: Access, place: Place, user: str | None) -> bool:
     """Whether who asks may decide about a contract: who may change what its product publishes."""
     if user is None:

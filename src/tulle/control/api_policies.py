@@ -16,7 +16,7 @@ from tulle.control import apis
 from tulle.control.idle_policies import IdlePolicies
 from tulle.control.policy_names import PolicyNames
 from tulle.control.policy_problems import demanded_list
-from tulle.control.refused_policies import Watch
+from tulle.control.refused_policies import watching
 from tulle.control.set_problems import SetProblems
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, Problem, TulleError
@@ -87,13 +87,15 @@ def set_policies(
         wanted, warnings = said.policies, said.warnings
         SetProblems(workspace.settings).demand(target, wanted, f"API '{name}' {version}")
     place = at.environment
-    watch = Watch.of(workspace.settings, f"{name}@{version}", place)
-    before = own_policies.set_policies(workspace.database, name, version, place, wanted, actor=actor)
+    with watching(workspace.settings, f"{name}@{version}", place) as watch:
+        before = own_policies.set_policies(workspace.database, name, version, place, wanted, actor=actor)
 
-    def take_back() -> None:
-        own_policies.take_back(workspace.database, name, version, place, wanted or [], before, actor=actor)
+        def take_back() -> None:
+            own_policies.take_back(
+                workspace.database, name, version, place, wanted or [], before, actor=actor
+            )
 
-    is_followed = watch.settled(settle, take_back) if wanted is not None else settle()
+        is_followed = watch.settled(settle, take_back) if wanted is not None else settle()
     found = policies(workspace, name, version, environment)
     return replace(found, warnings=warnings, is_followed=is_followed)
 

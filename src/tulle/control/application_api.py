@@ -297,6 +297,11 @@ def _decision_routes(api: Routes, workspace: Workspace, settle: Settle, access: 
         made = access_requests.decide(workspace, access, id_, step, said, by=by, user=user_of(request))
         return _shown(workspace, made, settle)
 
+    @api.get("/contracts/{id_}/terms")
+    def terms(request: Request, id_: str) -> dict[str, Any]:
+        """The text that was accepted, as it was then."""
+        return access_requests.accepted_terms(workspace, access, id_, user=user_of(request))
+
     @api.put("/contracts/{id_}/terms")
     def accept(request: Request, by: AskedBy, id_: str, body: TermsBody) -> dict[str, Any]:
         made = access_requests.accept_terms(workspace, id_, body.version, by=by, user=user_of(request))

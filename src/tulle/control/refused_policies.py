@@ -5,28 +5,38 @@ Whether it takes them is known when it has been asked for all of them together. 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from tulle.config import Settings
 from tulle.errors import Invalid
 from tulle.gateway.faults import fault_of
 
+_TURN: Final = threading.Lock()
+
+
+@contextmanager
+def watching(settings: Settings, service: str, environment: str) -> Iterator[Watch]:
+    """One at a time, from before a list is recorded until it is settled: whose list is wrong is known so.
+
+    Of one service or version of an API, in an environment as faults name it.
+    """
+    with _TURN:
+        found = fault_of(settings, service, environment)
+        yield Watch(settings, service, environment, found.message if found is not None else "")
+
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Begins before a list is recorded: what is wrong with it is told from what was wrong before."""
+    """Begun before a list is recorded: what is wrong with it is told from what was wrong before."""
 
     settings: Settings
     service: str  # as faults name it
     environment: str
     before: str
-
-    @classmethod
-    def of(cls, settings: Settings, service: str, environment: str) -> Watch:
-        """Of one service or version of an API, in an environment as faults name it."""
-        found = fault_of(settings, service, environment)
-        return cls(settings, service, environment, found.message if found is not None else "")
 
     def settled(self, settle: Callable[[], bool], take_back: Callable[[], object]) -> bool:
         """Have the gateway follow, and `take_back` what it does not take; whether it followed.

@@ -15,7 +15,7 @@ from tulle.control import deployment
 from tulle.control.idle_policies import IdlePolicies
 from tulle.control.policy_names import PolicyNames, unmet_of_service
 from tulle.control.policy_problems import demanded_list
-from tulle.control.refused_policies import Watch
+from tulle.control.refused_policies import watching
 from tulle.control.release import Declared, chosen_version, declared_service
 from tulle.control.set_problems import SetProblems
 from tulle.control.workspace import Workspace
@@ -109,13 +109,13 @@ def set_policies(
         wanted, warnings = said.policies, said.warnings
         SetProblems(settings).demand(target, wanted, f"service '{name}'")
     database = workspace.database
-    watch = Watch.of(settings, name, place)
-    before = service_policies.set_policies(database, name, wanted, environment=place, actor=actor)
+    with watching(settings, name, place) as watch:
+        before = service_policies.set_policies(database, name, wanted, environment=place, actor=actor)
 
-    def take_back() -> None:
-        service_policies.take_back(database, name, wanted or [], before, environment=place, actor=actor)
+        def take_back() -> None:
+            service_policies.take_back(database, name, wanted or [], before, environment=place, actor=actor)
 
-    is_followed = watch.settled(settle, take_back) if wanted is not None else settle()
+        is_followed = watch.settled(settle, take_back) if wanted is not None else settle()
     return replace(policies(workspace, name, environment), warnings=warnings, is_followed=is_followed)
 
 

@@ -188,8 +188,9 @@ def _share(ordered: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def _rate(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+def rate_in_words(value: float) -> str:
+    """So many a second for readers: three digits, or all of a large one."""
+    return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"
 
 
 def capacity(forecast: Forecast, *, rate_per_worker: float, burst: float, now: int) -> Capacity:
@@ -197,7 +198,7 @@ def capacity(forecast: Forecast, *, rate_per_worker: float, burst: float, now: i
     place = max(range(len(forecast.high)), key=lambda number: forecast.high[number])
     peak = forecast.high[place] / HOUR * max(1.0, burst)
     workers = max(1, math.ceil(peak / rate_per_worker)) if rate_per_worker > 0 else now
-    asked, given = _rate(peak), _rate(rate_per_worker)
+    asked, given = rate_in_words(peak), rate_in_words(rate_per_worker)
     told = f"the busiest hour to come asks for {asked} requests a second, a worker is given {given}"
     if workers > now:
         words = f"{workers} workers instead of {now}: {told}"

@@ -64,6 +64,10 @@ class ContractClient:
             f"/contracts/{part(id_)}/{part(step)}", {key: value for key, value in said.items() if value}
         )
 
+    def accepted_terms(self, id_: str) -> dict[str, Any]:
+        """The terms as they were accepted last for a contract: `version`, `text`, by whom and when."""
+        return self._client.get(f"/contracts/{part(id_)}/terms")
+
     def accept_terms(self, id_: str, version: str) -> dict[str, Any]:
         """Accept the terms of a contract's API as they are now."""
         return self._client.put(f"/contracts/{part(id_)}/terms", {"version": version})
