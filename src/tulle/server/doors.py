@@ -79,7 +79,7 @@ _USERS_MAY = {
         rf"{METRICS}|/mesh/v1/(products|environments|environments/[^/]+|releases|products/[^/]+/releases/.+|promotions|promotions/[^/]+)"
         rf"|{_SERVICE}/(deployments|compare/recorded|file|annotations|keys|queries|log|load|feedback|drift|drift/history)"
         rf"|/mesh/v1/(deployment-requests|exchange|apis|apis-schema)|{_API}(/diff|/status|/keys|/ratings|/questions|/versions/[^/]+/(operations|policies|openapi\.json))?"
-        rf"|/mesh/v1/(applications|applications/[^/]+|contracts|contracts/[^/]+|access|products/[^/]+/offer)|{_SERVICE}/offer"
+        rf"|/mesh/v1/(applications|applications/[^/]+|contracts|contracts/[^/]+(/terms)?|access|products/[^/]+/offer)|{_SERVICE}/offer"
     ),
     "POST": re.compile(
         r"/mesh/v1/(promotions/[^/]+/(decisions|withdraw)|products/[^/]+/(promotions|rollback)"
