@@ -117,6 +117,12 @@ def test_an_external_service_is_met_as_its_own_callers_meet_it(mesh: Mesh, outsi
     assert (line["generation"], line["error"], line["version"]) == (None, None, "v1")
 
 
+SPELT = {
+    "X_Http_Method_Override": "DELETE",
+    "x_original-url": "/a",
+    "x-original_url": "/a",
+    "x-http-method_override": "PUT",
+}
 OVERRIDES = {"x-http-method-override": "DELETE", "x-original-url": "/admin", "x-rewrite-url": "/admin"}
 
 
@@ -130,7 +136,10 @@ def test_nobody_is_told_to_do_another_operation_than_the_one_that_was_asked_for(
         api(external=to, only_declared=True, operations=OPERATIONS),
     ):
         mesh.gateway.publish(whole(where))
-        assert not OVERRIDES.keys() & ask(mesh, "/orders/v1/items", **OVERRIDES).json()["headers"].keys()
+        seen = ask(mesh, "/orders/v1/items", **OVERRIDES, **SPELT).json()["headers"]
+        assert not [
+            name for name in seen if name.startswith(("x-http", "x_http", "x-ori", "x_ori", "x-rewrite"))
+        ]
     mesh.gateway.publish(whole(api(external=to)))  # where that leads around nothing, it is as it was sent
     assert OVERRIDES.items() <= ask(mesh, "/orders/v1/items", **OVERRIDES).json()["headers"].items()
 

@@ -37,6 +37,8 @@ MOCKS = (
     MockAnswer("GET", "/items", 200, "none", "application/json", "[]"),
     MockAnswer("GET", "/items", 404, "none", "application/problem+json", '{"error":"%REQ(host)%"}'),
     MockAnswer("DELETE", "/items/{id}", 204),
+    MockAnswer("GET", "/looked", 200, "", "text/plain", "looked"),
+    MockAnswer("HEAD", "/looked", 204),
     MockAnswer("GET", "/told", 200, "", "text/x-%ENVIRONMENT(HOME)%", "of the gateway's own nothing"),
     MockAnswer("GET", "/items/{id}", 200, "", "text/plain", "any"),
     MockAnswer("GET", "/items/mine", 200, "", "text/plain", "mine"),
@@ -99,6 +101,7 @@ def test_what_may_be_read_may_be_asked_about(mesh: Mesh) -> None:
     got, asked = ask(mesh, "/items"), ask(mesh, "/items", "HEAD")
     assert (asked.status, asked.body) == (200, b"")
     assert asked.headers["content-type"] == got.headers["content-type"]
+    assert [ask(mesh, "/looked", method).status for method in ("GET", "HEAD")] == [200, 204]
 
 
 def test_what_is_not_declared_is_refused_as_with_any_api(mesh: Mesh) -> None:

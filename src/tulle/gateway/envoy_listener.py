@@ -62,7 +62,11 @@ from tulle.gateway.trust.services_door import identity_filter, services_listener
 # Basic whose text ends in none of `6`, `+`, `o=`, `4=`, `Og==` and `fg==`
 PLAIN_BASIC: Final = "Basic .*([^6+=]|[^o4=]=|([^g]|[^Of]g)==)"
 # Many servers read `_` in a name as `-`. One expression: to look at each header again costs a request as much as it.
-_FORGEABLE: Final = "x[-_](tulle.*|envoy.*|dg[-_].*|real[-_]ip|request[-_]id)|forwarded"
+_FORGEABLE: Final = (
+    "x[-_](tulle.*|envoy.*|dg[-_].*|real[-_]ip|request[-_]id)|forwarded"
+    # by which frameworks do another operation: as they are written they may be meant, so routes decide about those
+    "|x_(http|method|original|rewrite)[-_].*|x-(http|method|original|rewrite)_.*|x-http-method_override"
+)
 
 
 def listener(door: Door, parts: Mapping[str, Json] | None = None) -> Json:

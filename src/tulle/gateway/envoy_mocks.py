@@ -7,7 +7,7 @@ routes of every way into every part of the requests that may ask for it, so how 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -69,7 +69,7 @@ def mock_routes(service: ManagedService, usual: Json, of: Operation) -> Iterator
                 continue
             asked = {
                 "name": ":method",
-                "string_match": {"safe_regex": {"regex": "|".join(methods_of(method))}},
+                "string_match": {"safe_regex": {"regex": "|".join(_answered(method, by_path[path]))}},
             }
             for wishes, answer in _chosen(answers):
                 yield _answering(usual, {**where, "headers": [*headers, asked, *wishes]}, answer)
@@ -84,6 +84,11 @@ def mock_routes(service: ManagedService, usual: Json, of: Operation) -> Iterator
         match = {**where, **({"headers": headers} if headers else {})}
         yield {**no_method, "match": match, "response_headers_to_add": told}
     yield refused(usual, "operation", 404)
+
+
+def _answered(method: str, declared: Collection[str]) -> Iterator[str]:
+    """The methods that the examples of one answer, but for what has some of its own."""
+    return (one for one in methods_of(method) if one == method or one not in declared)
 
 
 def _meets(of: Operation, path: str, method: str = "") -> bool:

@@ -20,12 +20,13 @@ from tulle.gateway.envoy_values import AUTH, CONTRACT, LIMITS, NORMALISE, Json
 from tulle.gateway.policy import ManagedService
 
 _WAY_UP: Final = r"[^?]*/[.][.]?(;|%3[bB]).*"
-# By what Envoy does not decode: `.` encoded twice or at undue length, control characters, bytes that UTF-8 never has.
+# By what Envoy does not decode: `.` encoded twice or at undue length, control characters, bytes that UTF-8 never has. A
+# percent sign before two digits is written `%25` and these, so the latter are looked for as they are alone.
 _MEANT_BY_NOBODY: Final = (
     r"(?i:[^?]*(?:"
     r"/(?:[.]|%(?:25)+2e|%(?:25)*(?:c0|e0%(?:25)*80|f0%(?:25)*80%(?:25)*80)%(?:25)*ae){1,2}"
     r"(?:[/;?]|%(?:25)+(?:2f|5c|3b)|$)"
-    r"|%(?:25)*(?:[01][0-9a-f]|7f|c[01]|f[5-9a-f]|e0%(?:25)*[89]|f0%(?:25)*8))"
+    r"|%(?:[01][0-9a-f]|7f|c[01]|f[5-9a-f]|e0%[89]|f0%8))"
     r".*)"
 )
 

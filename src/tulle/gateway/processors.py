@@ -35,7 +35,6 @@ class Processors:
     """So many processors, in the folder that they run in."""
 
     def __init__(self, folder: Path, count: int) -> None:
-        self._folder = folder
         self._doors = [Admin(folder, processor_socket(number)) for number in range(count)]
         self._fine: set[str] = set()
 
@@ -45,18 +44,13 @@ class Processors:
         if not unknown:
             return
         from tulle.gateway.processing import kinds  # noqa: PLC0415  heavy, and few services have steps
-        from tulle.gateway.processing.plugin_trial import demand_made  # noqa: PLC0415  as above
 
         for key, chain in unknown.items():
             try:
                 kinds.check([chain])
-                for step in chain.steps:
-                    if step.kind == "custom":
-                        plugin = str(step.settings.get("plugin", ""))
-                        demand_made(self._folder, plugin, step.settings.get("settings", {}))
             except Invalid as exc:
                 raise Broken(
-                    f"the processor refuses the policies of {_named(chain, exc)}",
+                    f"the processor refuses the policies of {exc.message}",
                     hint=exc.hint or "nothing was published; the last good configuration stays in force",
                 ) from exc
             self._fine.add(key)
@@ -95,11 +89,6 @@ class Processors:
                         hint="the last good configuration stays in force; `tulle logs processor` shows more",
                     )
                 time.sleep(0.02)
-
-
-def _named(chain: ChainPlan, problem: Invalid) -> str:
-    begin = f"{chain.service}: "
-    return problem.message if problem.message.startswith(begin) else begin + problem.message
 
 
 def _state(door: Admin) -> State | None:

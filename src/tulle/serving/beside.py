@@ -45,7 +45,7 @@ def answer_requests(options: argparse.Namespace, load: Callable[[], Handler]) ->
     """Answer by what `load` gives until the socket closes; the exit code."""
     connection = socket.socket(fileno=options.socket)
     end_with_parent(connection, options.life)
-    _bound_loading(options.memory)
+    bound_loading(options.memory)
     try:
         handle = load()
     except BaseException as exc:  # noqa: BLE001  whatever users' code raises, or a library that is missing
@@ -68,7 +68,7 @@ def answer_requests(options: argparse.Namespace, load: Callable[[], Handler]) ->
     return 0
 
 
-def _bound_loading(memory: int) -> None:
+def bound_loading(memory: int) -> None:
     """What is loaded may be anybody's: one that would take the whole machine fails by itself."""
     most = 2 * memory + _RESERVED
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)

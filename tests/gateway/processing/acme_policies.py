@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -60,15 +63,40 @@ class Acme(Policy):
 class Other:
     """Is no policy."""
 
+    def __init__(self, settings: Any) -> None:
+        del settings
 
-class Fickle(Policy):
-    """Can be made once."""
+
+class Like(Other):
+    """Does what one does."""
+
+    def request(self, call: Call) -> None:
+        """Lets everything on."""
+
+
+class Greedy(Policy):
+    """Takes what its settings say, in bytes."""
 
     def __init__(self, settings: Any) -> None:
-        made = Path(__file__).with_suffix(".made")
-        if made.exists():
-            raise ValueError("not again")
-        made.touch()
+        self.held = bytearray(settings["bytes"])
+        super().__init__(settings)
+
+
+class Slow(Policy):
+    """Is not made in a time that anybody waits."""
+
+    def __init__(self, settings: Any) -> None:
+        time.sleep(60)
+        super().__init__(settings)
+
+
+class Busy(Policy):
+    """Starts a thread and a process, and tells of that where its settings say."""
+
+    def __init__(self, settings: Any) -> None:
+        threading.Thread(target=lambda: time.sleep(60)).start()
+        started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        Path(settings["told"]).write_text(str(started.pid))
         super().__init__(settings)
 
 

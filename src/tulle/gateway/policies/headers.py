@@ -3,8 +3,8 @@
 A value may hold what is known of the request: `${client}`, `${address}`, `${request_id}`, `${service}`. Headers by
 which the gateway itself speaks to workers, and those that say where a message ends, are not for a policy to change.
 
-Many servers read `_` in a name as `-` (RFC 3875 section 4.1.18 makes one variable of both): of requests a caller's name
-of the other spelling goes with the one that a policy sets or takes away.
+Many servers read `_` in a name as `-` (RFC 3875 section 4.1.18 makes one variable of both): of requests what a caller
+writes with `_` goes with the name that a policy sets or takes away. Not the other way round: what is needed has no `_`.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _misspelt(names: Iterable[str]) -> list[Json]:
     """Takes away what a server may read as one of these."""
     found: list[Json] = []
     for name in names:
-        parts = [re.escape(part) for part in re.split("[-_]", name.removesuffix("*"))]
+        parts = [re.escape(part) for part in name.removesuffix("*").split("-")]
         if len(parts) > 1:
             regex = "[-_]".join(parts) + (".*" if name.endswith("*") else "")
             found.append({"remove_on_match": {"key_matcher": {"safe_regex": {"regex": regex}}}})
