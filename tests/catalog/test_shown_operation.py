@@ -28,6 +28,15 @@ DOCUMENT = {
                     {"name": "many", "in": "query", "required": True, "examples": {"some": {"value": 7}}},
                     {"name": "flag", "in": "query", "required": True, "schema": {"type": "boolean"}},
                     {"name": "left", "in": "query", "schema": {"type": "integer"}},
+                    {"name": "page[no]", "in": "query", "required": True, "schema": {"type": "string"}},
+                    {
+                        "name": "tags",
+                        "in": "query",
+                        "required": True,
+                        "schema": {"type": "array", "items": {"enum": ["new", "old"]}},
+                    },
+                    {"name": "x-tenant", "in": "header", "required": True, "example": "it's acme"},
+                    {"name": "x-other", "in": "header", "example": "no"},
                 ]
             }
         },
@@ -35,6 +44,13 @@ DOCUMENT = {
             "post": {
                 "requestBody": {
                     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Item"}}}
+                }
+            },
+            "patch": {
+                "requestBody": {
+                    "content": {
+                        "application/x-www-form-urlencoded": {"schema": {"$ref": "#/components/schemas/Item"}}
+                    }
                 }
             },
             "put": {"requestBody": {"content": {"text/csv": {"schema": {"type": "string"}}}}},
@@ -53,9 +69,15 @@ def of(method: str, access: Access | None = None, url: str = "https://shop.examp
 
 def test_all_that_is_required_is_in_the_address() -> None:
     words = shlex.split(of("get").curl)
-    assert words[-1] == (
+    assert words[4] == (
         "https://shop.example/items/v1/items/ID/big/2026-01-31?q%26=a%20b%26c&many=7&flag=true"
+        "&page%5Bno%5D=PAGE%5BNO%5D&tags=new"
     )
+    assert words[-2:] == ["-H", "x-tenant: it's acme"]
+    python, javascript = (one.text for one in of("get").snippets if one.language != "curl")
+    for text in (python, javascript):
+        assert '"x-tenant": "it\'s acme"' in text
+        assert "x-other" not in text
 
 
 def test_a_form_begins_with_what_is_required() -> None:
@@ -68,6 +90,10 @@ def test_a_form_begins_with_what_is_required() -> None:
         "many": "7",
         "flag": "true",
         "left": "",
+        "page[no]": "",
+        "tags": "new",
+        "x-tenant": "it's acme",
+        "x-other": "",
     }
 
 
@@ -75,6 +101,11 @@ def test_a_body_that_nobody_wrote_is_made_of_its_schema() -> None:
     assert json.loads(of("post").form["body"]) == {"n": 3, "on": "2026-01-31"}
     words = shlex.split(of("post").curl)
     assert json.loads(words[words.index("-d") + 1]) == {"n": 3, "on": "2026-01-31"}
+    words = shlex.split(of("patch").curl)
+    assert (words[words.index("-d") + 1], "content-type: application/x-www-form-urlencoded" in words) == (
+        "n=3&on=2026-01-31",
+        True,
+    )
     assert of("put").form["body"] == ""  # of another type nobody knows
     assert (of("delete").form["body"], of("delete").form["takes"]) == ("", False)
 

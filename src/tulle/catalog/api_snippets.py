@@ -31,6 +31,7 @@ class ApiCall:
     body: str = ""
     media: str = "application/json"
     ways: Sequence[WayIn] | None = None  # in force; without them those that `access` says
+    headers: Sequence[tuple[str, str]] = ()
 
     @property
     def way(self) -> WayIn:
@@ -47,6 +48,7 @@ def snippets_of(call: ApiCall) -> tuple[Snippet, ...]:
 def _curl(call: ApiCall) -> str:
     address, *credentials = curl_credentials(call.url, call.way)
     lines = [f"curl -sS -X {call.method} {address}", *credentials]
+    lines += [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in call.headers]
     if call.body:
         lines += [f"-H {shlex.quote(f'content-type: {call.media}')}", f"-d {shlex.quote(call.body)}"]
     return " \\\n  ".join(lines) + "\n"
@@ -55,6 +57,7 @@ def _curl(call: ApiCall) -> str:
 def _python(call: ApiCall) -> str:
     headers, more = python_credentials(call.way)
     lines = ["import os", ""] if headers or more else []
+    headers += _quoted(call.headers)
     if call.body:
         headers.append(f'"content-type": {json.dumps(call.media)}')
     lines += [
@@ -74,6 +77,7 @@ def _python(call: ApiCall) -> str:
 
 def _javascript(call: ApiCall) -> str:
     address, headers = javascript_credentials(call.url, call.way)
+    headers += _quoted(call.headers)
     if call.body:
         headers.append(f'"content-type": {json.dumps(call.media)}')
     lines = [f"const answer = await fetch({address}, {{", f'  method: "{call.method}",']
@@ -82,3 +86,7 @@ def _javascript(call: ApiCall) -> str:
     if call.body:
         lines.append(f"  body: {json.dumps(call.body, ensure_ascii=False)},")
     return "\n".join([*lines, "});", "console.log(answer.status, await answer.text());"]) + "\n"
+
+
+def _quoted(headers: Sequence[tuple[str, str]]) -> list[str]:
+    return [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in headers]

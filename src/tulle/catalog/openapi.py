@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from tulle.spec.openapi_document import METHODS, resolved
 from tulle.spec.openapi_examples import made_of
@@ -202,18 +203,26 @@ def _typed(document: Json, parameter: Json, schema: Json) -> str:
     if not given and schema and not plain:
         given = [made_of(document, schema)]
     value = given[0] if given else None
+    if isinstance(value, list):
+        value = value[0] if value else None  # as the only one of them
     if isinstance(value, str):
         return value[:_LONGEST_TYPED]
     return json.dumps(value) if isinstance(value, bool | int | float) else ""
 
 
 def sample_body(document: Json, operation: Operation) -> str:
-    """A body that the schema of a request stands for, as indented JSON; empty where there is none."""
-    if not operation.media or "json" not in operation.media:
+    """A body that the schema of a request stands for, as indented JSON or as a form; empty where there is none."""
+    is_form = operation.media == "application/x-www-form-urlencoded"
+    if not operation.media or not ("json" in operation.media or is_form):
         return ""
     said = _mapping(_mapping(_mapping(document.get("paths")).get(operation.path)).get(operation.method))
     schema = _content(document, said.get("requestBody")).get("schema")
-    return json.dumps(made_of(document, schema), indent=2, ensure_ascii=False) if schema else ""
+    if not schema:
+        return ""
+    made = made_of(document, schema)
+    if is_form:
+        return urlencode(made, doseq=True) if isinstance(made, dict) else ""
+    return json.dumps(made, indent=2, ensure_ascii=False)
 
 
 def _examples(document: Json, content: Json, media: str) -> Iterator[Example]:

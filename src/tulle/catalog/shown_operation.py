@@ -67,6 +67,11 @@ def shown(document: Mapping[str, Any], operation: Operation, url: str, ways: Seq
         body=body,
         media=operation.media or "application/json",
         ways=ways,
+        headers=tuple(
+            (one.name, one.example or one.name.upper())
+            for one in operation.parameters
+            if one.place == "header" and one.required
+        ),
     )
     variables = dict.fromkeys(name for one in easiest(ways) for name in one.variables)
     return Shown(operation, snippets_of(call), form, forms, tuple(variables))
@@ -76,7 +81,7 @@ def _filled(operation: Operation) -> str:
     """Path and query of a call with all that is required; a name in capitals where nobody knows a value."""
     path, query = operation.path, []
     for one in operation.parameters:
-        value = quote(one.example, safe="") if one.example else one.name.upper()
+        value = quote(one.example or one.name.upper(), safe="")
         if one.place == "path":
             path = path.replace(f"{{{one.name}}}", value)
         elif one.place == "query" and one.required:

@@ -214,6 +214,11 @@ def resume(mesh: Path | None, as_json: bool) -> None:
         return
     click.echo(f"  {mark('succeeded')} the gateway is pinned to version {found['pin']['version']} no more")
     _in_force(found)
+    from tulle.gateway.faults import Fault
+
+    for fault in (Fault(**one) for one in found["faults"]):
+        place = f" in {fault.environment}" if fault.environment else ""
+        click.echo(f"  {mark('warn')} service '{fault.service}'{place}: {fault.sentence}")
 
 
 @gateway.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import Query
@@ -13,6 +14,7 @@ from tulle.control import gateway, mesh_file
 from tulle.control.asking import AskedBy
 from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
+from tulle.gateway.faults import read_faults
 
 _MOST: int = 2**53
 Number = Annotated[int | None, Query(ge=1, le=_MOST)]
@@ -84,7 +86,8 @@ def router(workspace: Workspace, switchboard: Switchboard, settle: Callable[[], 
     @api.post("/resume")
     def resume(by: AskedBy) -> dict[str, Any]:
         """Follow what is applied and deployed again."""
-        return {**gateway.resume(workspace, by=by), "in_force": settle()}
+        made = {**gateway.resume(workspace, by=by), "in_force": settle()}
+        return {**made, "faults": [asdict(fault) for fault in read_faults(workspace.settings)]}
 
     @api.post("/restart")
     def restart(by: AskedBy) -> dict[str, Any]:
