@@ -18,7 +18,7 @@ from tests.pipeline.conftest import ROWS, Mesh
 
 from tulle.cli.main import cli
 from tulle.config import AlertChannel
-from tulle.control.alerts import Alerts
+from tulle.control.alerts import Alerts, deliveries_of
 from tulle.control.apply import apply_plan
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, Invalid, NotFound, Unavailable
@@ -248,6 +248,8 @@ def test_what_is_over_before_it_was_taken_is_told_as_recovered_alone(told: Told)
     assert told.tell() == []
     over = {task.request["event"]: task for task in tasks.recent(told.workspace.database, incidents.TASK)}
     assert (over["failed"].status, over["failed"].result) == ("done", {"sent": False, "over": True})
+    told_of = {one["event"]: one["status"] for one in deliveries_of(told.workspace)}
+    assert told_of == {"failed": "over", "recovered": "done"}
 
 
 def test_a_receiver_that_is_slow_holds_up_no_other(

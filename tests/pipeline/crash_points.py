@@ -35,9 +35,9 @@ def in_child(work: Callable[[], Any]) -> Any:
     """The JSON value `work` gives in a forked process; None when the process was killed."""
     read, write = os.pipe()
     gc.freeze()  # what is there already stays: a child that walked over it would have to copy it
-    gc.set_threshold(20_000, 20, 50)
     child = os.fork()
     if child == 0:
+        gc.set_threshold(20_000, 20, 50)
         os.close(read)
         status = 1
         try:
@@ -46,6 +46,7 @@ def in_child(work: Callable[[], Any]) -> Any:
             status = 0
         finally:
             os._exit(status)
+    gc.unfreeze()
     os.close(write)
     with os.fdopen(read) as pipe:
         text = pipe.read()

@@ -454,7 +454,7 @@ def test_down_leaves_nothing_and_up_brings_everything_back(mesh: Mesh) -> None:
     until(lambda: mesh.processes() == [])
     assert mesh.json("status") == {
         "mesh": mesh.json("status")["mesh"], "folder": str(mesh.folder), "up": False, "drift": {}, "pin": None, "faults": [],
-        "certificates": [], "processes": {}, "waiting": [],
+        "certificates": [], "processes": {}, "waiting": [], "troubles": [], "room": "",
     }  # fmt: skip
     # The gateway begins with nothing, and `up` is over when all that is recorded is in force there.
     for file in (mesh.folder / ".tulle/run/gateway").glob("*.json"):

@@ -119,6 +119,8 @@ def status(mesh: Path | None, as_json: bool) -> None:
             else None,
             "drift": _drifted(settings),
             "waiting": list(readiness.waiting(settings)) if running else [],
+            "troubles": list(readiness.troubles(settings)) if running else [],
+            "room": room.told_short(settings),
             "faults": [asdict(fault) for fault in read_faults(settings)] if running else [],
             "certificates": [*_failing_certificates(settings), *_failing_door(settings)] if running else [],
             "processes": {

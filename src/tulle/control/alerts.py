@@ -196,6 +196,21 @@ class UrlBody(BaseModel):
     url: str = Field(max_length=4000)
 
 
+def deliveries_of(workspace: Workspace, limit: int = 50) -> list[dict[str, Any]]:
+    """What was sent where, the newest first; `over` is what was not sent as it was over by then."""
+    return [
+        {
+            "product": task.subject,
+            **task.request,
+            "status": "over" if (task.result or {}).get("over") else task.status,
+            "attempts": task.attempts,
+            "error": (task.error or {}).get("message"),
+            "updated_at": task.updated_at,
+        }
+        for task in tasks.recent(workspace.database, incidents.TASK, limit=limit)
+    ]
+
+
 def router(workspace: Workspace) -> Routes:
     """The routes on one mesh."""
     api = Routes(prefix="/mesh/v1")
@@ -241,19 +256,6 @@ def router(workspace: Workspace) -> Routes:
 
     @api.get("/alerts/deliveries")
     def deliveries(limit: int = 50) -> dict[str, Any]:
-        found = tasks.recent(database, incidents.TASK, limit=max(1, min(limit, 1000)))
-        return {
-            "deliveries": [
-                {
-                    "product": task.subject,
-                    **task.request,
-                    "status": task.status,
-                    "attempts": task.attempts,
-                    "error": (task.error or {}).get("message"),
-                    "updated_at": task.updated_at,
-                }
-                for task in found
-            ]
-        }
+        return {"deliveries": deliveries_of(workspace, max(1, min(limit, 1000)))}
 
     return api

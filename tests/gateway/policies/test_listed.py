@@ -232,3 +232,8 @@ def test_what_was_kept_and_is_damaged_is_told() -> None:
     for damaged in ([{"origins": ["*"]}], [{"policy": "cors", "operations": [{"path": "x"}]}], ["cors"]):
         with pytest.raises(Broken, match="cannot be read"):
             written_of(damaged)  # type: ignore[arg-type]
+
+
+def test_a_claim_of_words_is_named_for_claims_as_well() -> None:
+    said = f"policy: jwt, issuer: a, jwks: {KEYS}, claims: {{perm: [a]}}, scope_claim: perm"
+    assert parse_policies(f"- {{{said}}}")

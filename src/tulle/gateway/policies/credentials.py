@@ -65,7 +65,9 @@ def _read_jwt(settings: Settings) -> Opening:
 
 def _demand_meant(settings: Settings) -> None:
     for setting, needed in (("timeout", "jwks_uri"), ("refresh", "jwks_uri"), ("scope_claim", "scopes")):
-        if setting in settings and needed not in settings:
+        # By the name of the claim a text with blanks is a list, for `claims` as well.
+        is_claim = setting == "scope_claim" and settings.get(setting) in settings.get("claims", {})
+        if setting in settings and needed not in settings and not is_claim:
             hint = f"say `{needed}`, or leave `{setting}` out"
             raise Unfit(f"'{setting}' does nothing without '{needed}'", setting, hint=hint)
     try:
