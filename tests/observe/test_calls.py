@@ -318,3 +318,17 @@ def test_a_file_of_before_versions_of_apis_is_read_on(tmp_path: Path, *, are_vio
     assert {one["version"] for one in Insight(calls).slowest(span_of("hour", NOW))} == {"", "v2"}
     assert 'generation="v1",version="v2"' in exposed(calls, is_open=False)
     calls.close()
+
+
+def test_who_is_named_is_found_among_many_who_asked_more(calls: Calls) -> None:
+    """Of an hour that is over only those are kept that asked most."""
+    begin = NOW // HOUR * HOUR - 2 * HOUR
+    for number in range(600):
+        add(calls, *(line(begin + number // 60 * 300 + k, client=f"app-{number:03}") for k in range(3)))
+    add(calls, *(line(begin + 3300 + k, client="kim") for k in range(2)))
+    calls.keep(days=30, most_bytes=1 << 30, now=NOW)
+    insight, day = Insight(calls), span_of("day", NOW)
+    for points in (True, False):
+        for by, which in (("client", Which(clients=("kim",))), ("service", Which(client="kim"))):
+            found = insight.told(by, day, which, points=points)
+            assert [one.whole.requests for one in found.series] == [2]

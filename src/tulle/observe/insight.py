@@ -176,7 +176,9 @@ class Insight:
             )
         names = BY[by]
         is_of_clients = which.client is not None or which.clients is not None
-        pieces = ((span.width, span.since, span.until),) if points else tuple(span.widest())
+        # Of an hour that is over only those are kept that asked most: who is named is looked for where all are.
+        whole = points or is_of_clients
+        pieces = ((span.width, span.since, span.until),) if whole else tuple(span.widest())
         rows = self._rows(names, pieces, which, by_client=by == "client" or is_of_clients)
         state = self._calls.state()
         latest = None if state is None else state.latest

@@ -36,6 +36,7 @@ from tulle.serving.endpoint import (
     envelope,
     items_of,
 )
+from tulle.serving.manifest import WHOLE_AGAIN
 from tulle.serving.pool import pool_of
 from tulle.serving.request import Field, Record, RequestError, parse_json, shown
 
@@ -282,7 +283,7 @@ def load_forecast(entry: ForecastEntry, folder: Path, trace: Trace) -> Forecast:
     try:
         signature = read_signature((folder / entry.model / SIGNATURE).read_bytes())
     except OSError as exc:
-        raise Broken(f"the package lacks '{entry.model}/{SIGNATURE}'", hint="unpack it again") from exc
+        raise Broken(f"the package lacks '{entry.model}/{SIGNATURE}'", hint=WHOLE_AGAIN) from exc
     return Forecast(entry, signature, folder, trace)
 
 

@@ -25,7 +25,7 @@ from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import Endpoint, Headed, Trace, error_body
 from tulle.serving.index import READ_ERRORS
 from tulle.serving.kinds import Entry, kind_of
-from tulle.serving.manifest import MANIFEST, OPENAPI, Manifest, read_manifest
+from tulle.serving.manifest import MANIFEST, OPENAPI, WHOLE_AGAIN, Manifest, read_manifest
 from tulle.serving.outside import Door
 from tulle.serving.pool import BUSY, Pool
 from tulle.serving.request import NO_PREDICTION, RequestError
@@ -231,7 +231,7 @@ def check_files(folder: Path) -> None:
         if size != file.bytes:
             raise Broken(
                 f"the package's file {name} is damaged: it has {size:,} bytes, expected {file.bytes:,}",
-                hint="unpack it again",
+                hint=WHOLE_AGAIN,
             )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import blake3
 import msgspec
@@ -18,6 +18,8 @@ from tulle.errors import Broken
 from tulle.serving.log_declared import ServiceLog
 
 MANIFEST, OPENAPI = "manifest.json", "openapi.json"
+# What helps where a part of a package is missing on this machine.
+WHOLE_AGAIN: Final = "package the service anew and deploy it, or put the package back from a copy"
 BILL, SIGNATURE = "sbom.cdx.json", "signature.json"
 _CHUNK = 1 << 20
 _NOT_CONTENT = (OPENAPI, BILL)  # they tell of the version, or of what it was built with
@@ -102,7 +104,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         return manifest_from(path.read_bytes())
     except OSError as exc:
-        raise Broken(f"the package lacks {MANIFEST}: {exc.strerror}", hint="unpack it again") from exc
+        raise Broken(f"the package lacks {MANIFEST}: {exc.strerror}", hint=WHOLE_AGAIN) from exc
 
 
 def changed_file(folder: Path, names: Iterable[str], *, thoroughly: bool = False) -> str:

@@ -37,6 +37,7 @@ from tulle.serving.explain import BACKGROUND, Asked, Explainer
 from tulle.serving.explaining import Explaining
 from tulle.serving.finder import FinderEntry, Ignored
 from tulle.serving.keyed_rows import CONNECTION
+from tulle.serving.manifest import WHOLE_AGAIN
 from tulle.serving.predict_features import Features, Told, row_type, told_text
 from tulle.serving.predict_result import EFFECT, Results, with_keys
 from tulle.serving.predict_rows import AT_ONCE, RowScorer, is_of_values, parts, unanswered
@@ -464,7 +465,7 @@ def _explainer(entry: PredictEntry, signature: Signature, folder: Path) -> Expla
     try:
         columns = msgspec.json.decode((folder / entry.model / BACKGROUND).read_bytes(), type=list[list[Any]])
     except (OSError, msgspec.MsgspecError) as exc:
-        raise Broken(f"the package lacks '{entry.model}/{BACKGROUND}'", hint="unpack it again") from exc
+        raise Broken(f"the package lacks '{entry.model}/{BACKGROUND}'", hint=WHOLE_AGAIN) from exc
     features = zip(columns, signature.features, strict=True)
     return Explainer(signature, [msgspec.convert(c, list[row_type(f.type)]) for c, f in features])  # type: ignore[misc]
 

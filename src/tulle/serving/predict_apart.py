@@ -22,6 +22,7 @@ from tulle.pipeline.model_signature import SIGNATURE, Signature, load_scorer, re
 from tulle.serving.endpoint import Action, Answer, Headed, Header, Query, Trace
 from tulle.serving.finder import Ignored
 from tulle.serving.function_code import as_plain
+from tulle.serving.manifest import WHOLE_AGAIN
 from tulle.serving.pool import pool_of
 from tulle.serving.predict import More, Predict, PredictEntry, with_effects
 from tulle.serving.predict_features import Told, row_type
@@ -257,7 +258,7 @@ def load_predict(entry: PredictEntry, folder: Path, trace: Trace) -> Predict:
     try:
         signature = read_signature((home / SIGNATURE).read_bytes())
     except OSError as exc:
-        raise Broken(f"the package lacks '{entry.model}/{SIGNATURE}'", hint="unpack it again") from exc
+        raise Broken(f"the package lacks '{entry.model}/{SIGNATURE}'", hint=WHOLE_AGAIN) from exc
     if signature.conversion.form == "native":
         return PredictApart(entry, signature, folder, trace)
     return Predict(entry, signature, load_scorer(home, signature), folder, trace)
