@@ -128,6 +128,17 @@ def test_what_it_names_that_is_not_there_is_told(mesh: Mesh, applied: Workspace)
     assert service_policies.set_policies(applied, "sold", fine).warnings == ()
 
 
+def test_a_wrong_name_is_found_behind_many_doubtful_ones(applied: Workspace) -> None:
+    ids = ", ".join(f"gone-{number}" for number in range(60))
+    hiding = f"{{policy: redaction, fields: [{{path: $.a, except: {{clients: [{ids}]}}}}]}}"
+    with pytest.raises(Invalid) as told:
+        service_policies.set_policies(
+            applied, "sold", f"[{hiding}, {{policy: quota, tiers: {{gold: 5/1d}}}}]"
+        )
+    assert [problem.message for problem in told.value.problems] == ["there is no tier 'gold'"]
+    assert len(service_policies.set_policies(applied, "sold", f"[{hiding}]").warnings) == 50
+
+
 def test_what_may_be_made_later_is_told_and_set(mesh: Mesh, applied: Workspace) -> None:
     seen_by = f"[tull, token:till, user:ann, {register(applied.database, 'till').client_id}]"
     fields = f"[{{path: $.a, except: {{clients: {seen_by}}}}}]"

@@ -10,7 +10,6 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import entry_points
-from itertools import islice
 from typing import Any, Final
 
 from tulle.config import Settings
@@ -28,7 +27,7 @@ from tulle.spec.tier import Offer, mesh_tiers
 from tulle.state.connections import open_connections
 
 _USER: Final = "user:"
-_MOST_TOLD: Final = 50  # of one list: a list may name a great many
+_MOST_TOLD: Final = 50  # of one list and sort: a list may name a great many
 _MOST_COMPARED: Final = 2000  # applications that a misspelt id is held against
 _WORDS: Final[
     Mapping[str, tuple[str, str]]
@@ -53,7 +52,11 @@ class PolicyNames:
 
     def unknown(self, written: Sequence[Written], tiers: Collection[str]) -> Iterator[Misplaced]:
         """What a list names that is not there; `tiers` are those that its callers may be under."""
-        yield from islice(self._found(written, tiers), _MOST_TOLD)
+        wrong, doubtful = 0, 0
+        for one in self._found(written, tiers):
+            wrong, doubtful = wrong + (not one.is_doubtful), doubtful + one.is_doubtful
+            if (doubtful if one.is_doubtful else wrong) <= _MOST_TOLD:
+                yield one
 
     def _found(self, written: Sequence[Written], tiers: Collection[str]) -> Iterator[Misplaced]:
         known = known_kinds()
