@@ -42,6 +42,9 @@ def test_what_is_taken_back_is_as_it_was_said(tmp_path: Path) -> None:
     assert said_at_deployment(database) == {("sold", ""): ()}
     service_policies.take_back(database, "sold", [], before)
     assert said_at_deployment(database) == {("sold", ""): tuple(LIST)}
+    events = len(log.read(database))
+    service_policies.take_back(database, "sold", LIST, tuple(LIST))  # it was said before as well
+    assert len(log.read(database)) == events
     service_policies.take_back(database, "sold", LIST, None)
     assert said_at_deployment(database) == {}
     database.close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from tulle.config import Settings
 from tulle.errors import Broken, TulleError
@@ -28,6 +28,7 @@ from tulle.state.db import Database, now
 
 By = Literal["everybody", "tokens", "group", "directory", "others"]
 _Row = tuple[By, str, str, str]  # by what, who, limits, why
+_AS_BEFORE: Final = "the gateway has not taken what is wanted of it, and it answers as before"
 _Faults = Mapping[tuple[str, str], Fault]  # by service or version of an API, and environment
 
 
@@ -123,14 +124,14 @@ def _of_apis(
 
 
 def _with_fault(rows: Sequence[_Row], fault: Fault | None) -> Iterator[_Row]:
-    """What is wanted, and beside it what holds where the gateway has not taken that."""
+    """What is wanted, and beside it what holds where the gateway has not taken that; why is its people's to know."""
     if fault is None:
         yield from rows
         return
     for by, who, limits, why in rows:
         yield by, who, limits, f"{why}; wanted, and not in force"
     if fault.is_kept:
-        yield "others", "whoever was let in before", "as before", fault.sentence
+        yield "others", "whoever was let in before", "as before", _AS_BEFORE
 
 
 def _not_known(problem: TulleError) -> _Row:

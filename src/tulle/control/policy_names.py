@@ -20,6 +20,7 @@ from tulle.gateway.policies.kind import Named, known_kinds
 from tulle.gateway.policies.listed import Written
 from tulle.gateway.policies.unmet import Misplaced, unmet
 from tulle.gateway.processing.plugin_child import GROUP
+from tulle.gateway.processing.plugin_trial import Trials
 from tulle.lake.access import people
 from tulle.serving.operations import operations
 from tulle.serving.service import Service
@@ -49,6 +50,7 @@ class PolicyNames:
     def __init__(self, workspace: Workspace, settings: Settings | None = None) -> None:
         self._workspace = workspace
         self.settings = settings or workspace.settings
+        self._trials = Trials()
 
     def unknown(self, written: Sequence[Written], tiers: Collection[str]) -> Iterator[Misplaced]:
         """What a list names that is not there; `tiers` are those that its callers may be under."""
@@ -65,6 +67,8 @@ class PolicyNames:
                 if (found := self._unknown(named, tiers)) is not None:
                     message, hint, is_doubtful = found
                     yield Misplaced((number, *named.path), message, hint, is_doubtful)
+            if one.policy.kind == "custom" and (bad := self._trials.problem(one.policy.settings)) is not None:
+                yield Misplaced((number, "plugin"), bad.message, bad.hint)
 
     def tiers_of(self, offered: Offer) -> frozenset[str]:
         """The tiers that callers of who offers this may be under: its own, and by a product's contracts the mesh's."""

@@ -65,7 +65,8 @@ PLAIN_BASIC: Final = "Basic .*([^6+=]|[^o4=]=|([^g]|[^Of]g)==)"
 _FORGEABLE: Final = (
     "x[-_](tulle.*|envoy.*|dg[-_].*|real[-_]ip|request[-_]id)|forwarded"
     # by which frameworks do another operation: as they are written they may be meant, so routes decide about those
-    "|x_(http|method|original|rewrite)[-_].*|x-(http|method|original|rewrite)_.*|x-http-method_override"
+    "|x_http[-_]method([-_]override)?|x-http_method([-_]override)?|x-http-method_override|x(_method[-_]|-method_)override"
+    "|x(_original[-_]|-original_)(method|ur[il])|x(_rewrite[-_]|-rewrite_)url"
 )
 
 

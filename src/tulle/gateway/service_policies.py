@@ -57,7 +57,7 @@ def take_back(
     with database.write() as connection:
         in_turn(connection, f"policies of {service}")
         current = _recorded(connection, service, environment)
-        if current == tuple(dict(one) for one in policies):
+        if current == tuple(dict(one) for one in policies) and current != before:
             _change(connection, service, environment, current, before, actor)
 
 

@@ -56,7 +56,7 @@ def answer_requests(options: argparse.Namespace, load: Callable[[], Handler]) ->
         _send(connection, Told(b"", problem=message[:2000]))
         return 1
     # Only now: what was loaded is the endpoint's own, and libraries reserve more than they use.
-    _bound(options.memory)
+    bound_asked(options.memory)
     gc.collect()
     gc.freeze()
     _send(connection, Told(b"", _peak(options.memory)))
@@ -77,7 +77,7 @@ def bound_loading(memory: int) -> None:
     )
 
 
-def _bound(memory: int) -> None:
+def bound_asked(memory: int) -> None:
     """More data than that raises MemoryError; twice as much as is replaced for, so that one request may pass it."""
     used = _peak(0)
     resource.setrlimit(resource.RLIMIT_DATA, (2 * memory + used, 2 * memory + used))

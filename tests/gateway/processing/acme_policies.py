@@ -82,6 +82,14 @@ class Greedy(Policy):
         super().__init__(settings)
 
 
+class Quits(Policy):
+    """Ends its process."""
+
+    def __init__(self, settings: Any) -> None:
+        print("made", flush=True)
+        os._exit(0)
+
+
 class Slow(Policy):
     """Is not made in a time that anybody waits."""
 

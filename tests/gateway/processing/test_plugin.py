@@ -31,7 +31,7 @@ def install(folder: Path) -> None:
             "other": "Other",
             "greedy": "Greedy",
         }
-        names |= {"slow": "Slow", "busy": "Busy", "like": "Like"}
+        names |= {"slow": "Slow", "busy": "Busy", "like": "Like", "quits": "Quits"}
         lines = [f"{name} = acme_policies:{found}\n" for name, found in names.items()]
         lines.append("gone = acme_gone:Policy\n")
         (about / "entry_points.txt").write_text("[tulle.processor_policies]\n" + "".join(lines))

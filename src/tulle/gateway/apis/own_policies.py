@@ -89,7 +89,7 @@ def take_back(
     """
     with changing(database, api, version) as connection:
         current = _recorded(connection, (api, version, environment))
-        if _list(current) == [dict(one) for one in policies]:
+        if _list(current) == [dict(one) for one in policies] and current != before:
             _change(connection, (api, version, environment), current, before, actor)
 
 

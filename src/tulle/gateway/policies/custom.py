@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from tulle.errors import Invalid
 from tulle.gateway.envoy_values import Json
-from tulle.gateway.policies.kind import Kind, Named, Registry, Settings, Unfit
+from tulle.gateway.policies.kind import Kind, Named, Registry, Settings
 from tulle.gateway.processing.plan import StepPlan
 
-USUAL_MEGABYTES: Final = 256
 _PROPERTIES: Final[Json] = {
     "plugin": {
         "type": "string",
@@ -48,26 +46,12 @@ def _step(plan: StepPlan) -> Json:
     return {"kind": plan.kind, "settings": plan.settings}
 
 
-def _demand_made(settings: Settings) -> None:
-    """Refuse what cannot be made here; what no package here brings is told elsewhere."""
-    from tulle.gateway.processing import plugin_trial  # noqa: PLC0415  heavy, and few have policies of their own
-
-    name = settings["plugin"]
-    if not plugin_trial.is_known(name):
-        return
-    try:
-        memory = int(settings.get("memory_mb", USUAL_MEGABYTES)) << 20
-        plugin_trial.demand_made(name, settings.get("settings", {}), memory)
-    except Invalid as exc:
-        raise Unfit(exc.message, "plugin", hint=exc.hint) from None
-
-
 def _names(settings: Settings) -> Iterator[Named]:
     yield Named("plugin", settings["plugin"], ("plugin",))
 
 
 def register(registry: Registry) -> None:
-    """Make the kind known. Whether a package brings the policy is asked where it is carried out as well."""
+    """Make the kind known. Whether a package brings the policy, and it can be made, is asked elsewhere."""
     registry.add(
         Kind(
             "custom",
@@ -77,7 +61,6 @@ def register(registry: Registry) -> None:
             _read,
             step=_step,
             names=_names,
-            anew=_demand_made,
             required=("plugin",),
             example="policy: custom\nplugin: office-hours\nsettings: {from: 8, to: 18}\ntimeout: 0.5",
         )

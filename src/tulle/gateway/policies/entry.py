@@ -119,8 +119,8 @@ class Operation:
             _ANY if _BLANK.fullmatch(part) else _alike(part) + _LEFT_OUT + _PARAMETERS
             for part in self.segments
         )
-        # A parameter may hold an encoded question mark: it is part of it, as it is written.
-        cut_off = "" if self.segments and _BLANK.fullmatch(self.segments[-1]) else _CUT_OFF
+        # A parameter may hold an encoded question mark, which is part of it; behind its slash it is none.
+        cut_off = f"(?:/{_CUT_OFF[3:]}" if self.segments and _BLANK.fullmatch(self.segments[-1]) else _CUT_OFF
         return "(?i:" + "".join(f"{_NO_PART}{_SLASH}{part}" for part in parts) + f"{_NO_PART}/?{cut_off})"
 
     def __str__(self) -> str:

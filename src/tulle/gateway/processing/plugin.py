@@ -23,6 +23,7 @@ from tulle.serving.bounds import Bounds
 from tulle.serving.pool import Pool
 from tulle.serving.request import RequestError
 
+USUAL_MEGABYTES: Final = 256
 START_SECONDS: Final = 5.0  # that a request waits for a process which is being started
 _NAME: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,200}")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,8000}")
@@ -121,7 +122,7 @@ def plugin(settings: Mapping[str, Any]) -> Plugin:
             queue=256,
             wait_seconds=float(settings.get("timeout", 1.0)) + START_SECONDS,
             seconds=float(settings.get("timeout", 1.0)),
-            memory=int(settings.get("memory_mb", 256)) << 20,
+            memory=int(settings.get("memory_mb", USUAL_MEGABYTES)) << 20,
         ),
     )
 

@@ -3,7 +3,7 @@
     python -m tulle.gateway.processing.plugin_trial NAME MEMORY < settings
 
 What is wrong with it would else be met by its first caller, as 503. What is recorded is not tried again: a policy that
-can be made no more lets nothing past, and hinders no other one. Settings are told by the standard input, so that none
+can be made no more lets nothing past, and hinders no other one. It has the memory that it will have. Settings are told by the standard input, so that none
 is on a command line. Knows nothing of requests.
 """
 
@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Mapping
 from importlib.metadata import entry_points
@@ -23,12 +24,41 @@ from typing import IO, Any, Final
 import msgspec
 
 from tulle.errors import Invalid
+from tulle.gateway.processing.plugin import USUAL_MEGABYTES
 from tulle.gateway.processing.plugin_child import GROUP
-from tulle.serving.beside import bound_loading
+from tulle.serving.beside import bound_asked, bound_loading
 from tulle.serving.pool import users_environment
 
 TRIAL_SECONDS: Final = 10.0
+ALL_SECONDS: Final = 20.0  # for all that are asked about together
+_MADE: Final = b"made"
 _LONGEST: Final = 300  # characters of what is told
+
+
+class Trials:
+    """Of policies that are said together: equal ones are tried once."""
+
+    def __init__(self) -> None:
+        self._found: dict[bytes, Invalid | None] = {}
+        self._until = 0.0
+
+    def problem(self, settings: Mapping[str, Any]) -> Invalid | None:
+        """Why a policy of these settings of `custom` cannot be made; None of one that can, or that is not here.
+
+        What there is no time for any more is not tried.
+        """
+        name, memory = settings["plugin"], int(settings.get("memory_mb", USUAL_MEGABYTES)) << 20
+        key = msgspec.json.encode([name, memory, settings.get("settings", {})], order="sorted")
+        self._until = self._until or time.monotonic() + ALL_SECONDS
+        if key not in self._found:
+            if time.monotonic() > self._until or not is_known(name):
+                return None
+            self._found[key] = None
+            try:
+                demand_made(name, settings.get("settings", {}), memory)
+            except Invalid as exc:
+                self._found[key] = exc
+        return self._found[key]
 
 
 def is_known(name: str) -> bool:
@@ -42,8 +72,8 @@ def demand_made(name: str, settings: Mapping[str, Any], memory: int) -> None:
     Invalid, with what it raised.
     """
     with tempfile.TemporaryFile() as told:
-        status = _tried(name, settings, memory, told)
-        if status == 0:
+        status, is_made = _tried(name, settings, memory, told)
+        if is_made:
             return
         told.seek(0)
         lines = told.read().decode(errors="replace").strip().splitlines()
@@ -55,21 +85,25 @@ def demand_made(name: str, settings: Mapping[str, Any], memory: int) -> None:
     )
 
 
-def _tried(name: str, settings: Mapping[str, Any], memory: int, told: IO[bytes]) -> int | None:
-    """How it ended; None when it did not in time. Whatever it has started ends with it."""
-    with subprocess.Popen(  # noqa: S603  our own module
-        [sys.executable, "-P", "-m", __spec__.name, name, str(memory)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=told,
-        env=users_environment(),
-        start_new_session=True,
-    ) as process:
+def _tried(name: str, settings: Mapping[str, Any], memory: int, told: IO[bytes]) -> tuple[int | None, bool]:
+    """How it ended, None when it did not in time; and whether it was made. Whatever it has started ends with it."""
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(  # noqa: S603  our own module
+            [sys.executable, "-P", "-m", __spec__.name, name, str(memory)],
+            stdin=subprocess.PIPE,
+            stdout=said,  # no pipe: whoever it has started would hold that open
+            stderr=told,
+            env=users_environment(),
+            start_new_session=True,
+        ) as process,
+    ):
         try:
             process.communicate(msgspec.json.encode(settings), timeout=TRIAL_SECONDS)
-            return process.returncode
+            said.seek(0)
+            return process.returncode, said.read(len(_MADE) + 1) == _MADE
         except subprocess.TimeoutExpired:
-            return None
+            return None, False
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -83,9 +117,13 @@ def main() -> None:
         settings = msgspec.json.decode(sys.stdin.buffer.read() or b"{}", type=dict[str, Any])
         bound_loading(int(memory))
         (found,) = (entry for entry in entry_points(group=GROUP) if entry.name == name)
-        made = found.load()(settings)
+        with contextlib.redirect_stdout(sys.stderr):
+            loaded = found.load()
+            bound_asked(int(memory))
+            made = loaded(settings)
         if not callable(getattr(made, "request", None)):
             raise TypeError(f"{found.value} has no method `request`, as tulle.sdk.policy.Policy has")
+        os.write(1, _MADE)
         status = 0
     except BaseException:  # noqa: BLE001  whatever users' code raises
         traceback.print_exc()
