@@ -16,8 +16,8 @@ import msgspec
 _CHARSETS: Final = frozenset(
     {b"utf-8", b"utf8", b"us-ascii", b"ascii"}
 )  # in which bytes are the text of RFC 8259
-_CHARSET: Final = re.compile(rb"[;\s]charset\s*=\s*(\"[^\"]*\"|[^\s\";,]*)")
-_NO_FORM: Final = re.compile(rb"[;\s]charset(?!\s*=)")
+_CHARSET: Final = re.compile(rb"[;\s]charset\s*=\s*(\"[^\"]*\"|[^\s\";,]*)\s*(?=[;,]|$)")
+_NAMED: Final = re.compile(rb"[;\s]charset(?=[\s*=;,]|$)")
 _QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _COLON: Final = re.compile(rb"\\u003[aA]")
 
@@ -44,7 +44,7 @@ def other_charset(content_type: bytes | None) -> str | None:
     if not content_type or b"charset" not in (lower := content_type.lower()):
         return None
     found = [one.strip(b'"') for one in _CHARSET.findall(lower)]
-    if _NO_FORM.search(lower):  # `charset*=`, or nothing that can be read
+    if len(found) != len(_NAMED.findall(lower)):  # `charset*=`, or nothing that can be read
         return "of no form"
     return next((one.decode("latin-1")[:40] for one in found if one and one not in _CHARSETS), None)
 

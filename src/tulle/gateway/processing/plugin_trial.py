@@ -3,8 +3,8 @@
     python -m tulle.gateway.processing.plugin_trial NAME MEMORY < settings
 
 What is wrong with it would else be met by its first caller, as 503. What is recorded is not tried again: a policy that
-can be made no more lets nothing past, and hinders no other one. It has the memory that it will have. Settings are told by the standard input, so that none
-is on a command line. Knows nothing of requests.
+can be made no more lets nothing past, and hinders no other one. It has the memory that it will have. Settings are told
+by the standard input, so that none is on a command line. Knows nothing of requests.
 """
 
 from __future__ import annotations
