@@ -136,9 +136,9 @@ KEYS = "{keys: [{kty: OKP, crv: Ed25519, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIa
         ),
         ("quota, limits: [5/1d, 9/24h]", "1:34", "'9/24h' and '5/1d' are limits for the same period"),
         (
-            "quota, tiers: {gold: [5/1s, 5/1d]}",
+            "quota, tiers: {gold: [10/1s, 5/1d]}",
             "1:34",
-            "'5/1s' never refuses anybody, as '5/1d' lets no more",
+            "'10/1s' never refuses anybody, as '5/1d' lets no more",
         ),
         ("quota, limits: 5/1d, key: [tier, tier]", "1:45", "'tier' is in the key twice (leave one out)"),
         ("spike-control, limit: 5/1s, delay_ms: 50", "1:50", "nobody waits, as 'queue' is 0 (say `queue`"),
@@ -237,3 +237,8 @@ def test_what_was_kept_and_is_damaged_is_told() -> None:
 def test_a_claim_of_words_is_named_for_claims_as_well() -> None:
     said = f"policy: jwt, issuer: a, jwks: {KEYS}, claims: {{perm: [a]}}, scope_claim: perm"
     assert parse_policies(f"- {{{said}}}")
+
+
+def test_a_fixed_window_may_hold_what_a_longer_one_lets_pass_twice() -> None:
+    """Once at the end of a longer one, and once at the beginning of the next."""
+    assert parse_policies("- {policy: quota, limits: [100/1m, 100/1h]}")

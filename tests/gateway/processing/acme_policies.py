@@ -103,6 +103,7 @@ class Busy(Policy):
 
     def __init__(self, settings: Any) -> None:
         threading.Thread(target=lambda: time.sleep(60)).start()
+        os.system("echo made")
         started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
         Path(settings["told"]).write_text(str(started.pid))
         super().__init__(settings)

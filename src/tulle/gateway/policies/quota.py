@@ -11,6 +11,7 @@ from tulle.gateway.policies.rate_limit import demand_each_holds
 from tulle.gateway.policies.steps import step_kind
 from tulle.spec.rate_limit import RATE_SCHEMA
 
+_AT_ONCE: Final = 2  # a fixed window may be used up at its end, and the next one at its beginning
 _LIMITS: Final[Json] = {
     "type": ["string", "array"],
     "minItems": 1,
@@ -69,9 +70,9 @@ def _needs(settings: Settings) -> Iterator[Need]:
 
 def _demand_meant(settings: Settings) -> None:
     if "limits" in settings:
-        demand_each_holds(settings["limits"], "limits")
+        demand_each_holds(settings["limits"], "limits", at_once=_AT_ONCE)
     for tier, limits in settings.get("tiers", {}).items():
-        demand_each_holds(limits, "tiers", tier)
+        demand_each_holds(limits, "tiers", tier, at_once=_AT_ONCE)
     parts = settings.get("key", ())
     for number, part in enumerate(parts):
         if part in parts[:number]:

@@ -65,15 +65,19 @@ def read_windows(said: str | list[str]) -> tuple[RateLimit, ...]:
     return tuple(found)
 
 
-def demand_each_holds(said: str | list[str], *path: str | int) -> None:
-    """Refuse windows of which one never refuses anybody, as another lets no more pass in a longer time. Unfit."""
+def demand_each_holds(said: str | list[str], *path: str | int, at_once: int = 1) -> None:
+    """Refuse windows of which one never refuses anybody, as another lets no more pass in a longer time. Unfit.
+
+    `at_once`: how many times what a longer one lets pass may come within a shorter one.
+    """
     texts = [said] if isinstance(said, str) else said
     windows = [RateLimit.parse(text) for text in texts]
     for number, (text, one) in enumerate(zip(texts, windows, strict=True)):
         for other_text, other in zip(
             texts[:number] + texts[number + 1 :], _others(windows, number), strict=True
         ):
-            if one.period_ms <= other.period_ms and one.requests >= other.requests:
+            times = at_once if one.period_ms < other.period_ms else 1
+            if one.period_ms <= other.period_ms and one.requests >= times * other.requests:
                 raise Unfit(
                     f"'{text}' never refuses anybody, as '{other_text}' lets no more pass in a longer time"
                     if one.period_ms < other.period_ms
