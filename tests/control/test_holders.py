@@ -13,7 +13,7 @@ from tulle.control.gather import gather
 from tulle.events import API_CHANGED, CONTRACT_REQUESTED
 from tulle.gateway import applications
 from tulle.gateway.contract_record import Place
-from tulle.gateway.contract_step import agree
+from tulle.gateway.contract_step import agree_in
 from tulle.gateway.holders import holders
 from tulle.spec.rate_limit import RateLimit
 from tulle.state.log import LogEntry
@@ -36,7 +36,8 @@ def bazaar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bazaar]:
     applications.register(database, "prodder")
     for name in ("prodder", "both"):
         client_id = applications.get(database, name).client_id
-        agree(database, client_id, Place("product", "sales"), (SOME,))
+        with database.write() as cx:
+            agree_in(cx, client_id, Place("product", "sales"), (SOME,))
     yield made
     made.close()
 
