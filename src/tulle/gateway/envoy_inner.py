@@ -102,6 +102,14 @@ def _windows(policy: GatewayPolicy, service: ManagedService, chain: ChainPlan) -
     }
 
 
+def patience_of(service: ManagedService, part: ServicePart) -> float:
+    """The seconds that a request of this part may take."""
+    external = service.front.external if service.front is not None else None
+    usual = service.timeout_seconds if external is None else external.timeout_seconds
+    said = part.action.get("timeout")
+    return usual if said is None else float(said.removesuffix("s"))
+
+
 def to_processor(
     route: Json, service: ManagedService, part: ServicePart, chain: ChainPlan, processors: int
 ) -> Json:
@@ -110,10 +118,7 @@ def to_processor(
     if any(step.kind == "quota" for step in chain.steps):
         told = {POLICIES[1]: chain_of_filters([_tell_quota()])}
         route = merged(route, {"typed_per_filter_config": told})
-    external = service.front.external if service.front is not None else None
-    usual = service.timeout_seconds if external is None else external.timeout_seconds
-    said = part.action.get("timeout")
-    seconds = f"{(usual if said is None else float(said.removesuffix('s'))) + _MORE_SECONDS:.3f}s"
+    seconds = f"{patience_of(service, part) + _MORE_SECONDS:.3f}s"
     return {
         **route,
         "route": {
