@@ -62,7 +62,8 @@ def tell_tested(client: Client, name: str, asked: dict[str, Any], as_json: bool)
     if result.get("waits_for_approval") or result["status"] != "active":
         tell(result, as_json)
         return
-    wanted = _generations(result["active"])
+    # As it was asked: who looks a moment later may find that it was gone back from already.
+    wanted = _generations(asked["desired"])
     if not as_json:
         show_deployment(result)
     deployments, where = DeploymentClient(client), result["environment"]
@@ -71,12 +72,18 @@ def tell_tested(client: Client, name: str, asked: dict[str, Any], as_json: bool)
         time.sleep(0.05)
         result = deployments.deployment(name, where) or {**result, "tested": {}}
     found = {version: result["tested"][version] for version in wanted if version in result["tested"]}
+    left = [version for version in wanted if version not in _generations(result["active"])]
     if as_json:
         emit(result)
     failed = {version: one for version, one in found.items() if one["status"] in {"failed", "unasked"}}
     for version, one in found.items():
         if one["status"] != "none" and not as_json:
             click.echo(f"  {_sign(one)} {version}: {one['told']}")
+    if left and not failed:
+        raise Invalid(
+            f"service '{name}' {', '.join(left)} does not answer in '{where}' any more: {result['traffic']} does",
+            hint=f"`tulle service traffic {name}` tells what answers and what became of test queries",
+        )
     if failed:
         told = "; ".join(f"{version}: {one['told']}" for version, one in failed.items())
         raise Invalid(
