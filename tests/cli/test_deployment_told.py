@@ -17,9 +17,19 @@ def deployment(status: str, active: str, desired: str, **tested: dict[str, Any])
         return {"shares": [{"generation": version, "parts": 10_000}], "shadow": None, "preloaded": []}
 
     return {
-        "service": "calc", "environment": "prod", "status": status, "mesh_is_up": True, "enabled": True,
-        "fault": None, "traffic": active, "url": "http://x", "desired_version": desired, "message": "",
-        "active": traffic(active), "desired": traffic(desired), "tested": tested,
+        "service": "calc",
+        "environment": "prod",
+        "status": status,
+        "mesh_is_up": True,
+        "enabled": True,
+        "fault": None,
+        "traffic": active,
+        "url": "http://x",
+        "desired_version": desired,
+        "message": "",
+        "active": traffic(active),
+        "desired": traffic(desired),
+        "tested": tested,
     }
 
 

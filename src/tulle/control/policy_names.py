@@ -1,7 +1,7 @@
-"""What policies name and what is there: tiers, callers by their ids, groups of users, and a service's operations.
+"""What policies name and what is there: tiers, callers, groups of users, connections, plugins, a service's operations.
 
-A tier that nobody offers, and an application's name in place of its id, are wrong. Groups and applications may be made
-later, so of those that are not there it is only told. Knows nothing of files.
+A tier that nobody offers, an application's name in place of its id, an operation that is not there and a plugin that
+cannot be made are wrong. What may come later is only told where it is missing. Knows nothing of files.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from importlib.metadata import entry_points
 from typing import Any, Final
 
 from tulle.config import Settings
@@ -19,7 +18,7 @@ from tulle.gateway import applications, offer, service_keys
 from tulle.gateway.policies.kind import Named, known_kinds
 from tulle.gateway.policies.listed import Written
 from tulle.gateway.policies.unmet import Misplaced, unmet
-from tulle.gateway.processing.plugin_child import GROUP
+from tulle.gateway.processing.plugin_child import GROUP, installed
 from tulle.gateway.processing.plugin_trial import Trials
 from tulle.lake.access import people
 from tulle.serving.operations import operations
@@ -151,7 +150,7 @@ class PolicyNames:
 
     @cached_property
     def _plugins(self) -> Sequence[str]:
-        return sorted({entry.name for entry in entry_points(group=GROUP)})
+        return installed()
 
     @cached_property
     def _groups(self) -> Sequence[str]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Mapping
-from importlib.metadata import entry_points
 from typing import Any, Final
 
 import msgspec
 
 from tulle.errors import Invalid, did_you_mean
 from tulle.gateway.processing.exchange import Answer, Call, Header, Refusal
-from tulle.gateway.processing.plugin_child import GROUP, Asked, Said
+from tulle.gateway.processing.plugin_child import GROUP, Asked, Said, installed
 from tulle.gateway.processing.step import Outcome, Step
 from tulle.sdk.policy import Call as ToldCall
 from tulle.sdk.policy import Reply
@@ -110,8 +109,7 @@ class Plugin(Step):
 def plugin(settings: Mapping[str, Any]) -> Plugin:
     """The step of a policy's settings. Invalid when no installed package brings it."""
     name = str(settings.get("plugin", ""))
-    known = sorted(entry.name for entry in entry_points(group=GROUP))
-    if name not in known:
+    if name not in (known := installed()):
         hint = did_you_mean(name, known) or f"install a package with an entry point in '{GROUP}'"
         raise Invalid(f"no installed package brings the policy '{name}'", hint=hint)
     return Plugin(

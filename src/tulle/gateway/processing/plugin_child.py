@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from typing import Any, Final
 
@@ -21,6 +22,11 @@ from tulle.sdk.policy import Call, Change, Policy, Refuse, Reply
 from tulle.serving.beside import Handler, answer_requests, with_options
 
 GROUP: Final = "tulle.processor_policies"
+
+
+def installed() -> Sequence[str]:
+    """The names of the policies that packages bring which are installed here."""
+    return sorted({entry.name for entry in entry_points(group=GROUP)})
 
 
 class Asked(msgspec.Struct, array_like=True):

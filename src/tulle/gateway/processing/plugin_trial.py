@@ -25,7 +25,7 @@ import msgspec
 
 from tulle.errors import Invalid
 from tulle.gateway.processing.plugin import USUAL_MEGABYTES
-from tulle.gateway.processing.plugin_child import GROUP
+from tulle.gateway.processing.plugin_child import GROUP, installed
 from tulle.serving.beside import bound_asked, bound_loading
 from tulle.serving.pool import users_environment
 
@@ -51,7 +51,7 @@ class Trials:
         key = msgspec.json.encode([name, memory, settings.get("settings", {})], order="sorted")
         self._until = self._until or time.monotonic() + ALL_SECONDS
         if key not in self._found:
-            if time.monotonic() > self._until or not is_known(name):
+            if time.monotonic() > self._until or name not in installed():
                 return None
             self._found[key] = None
             try:
@@ -59,11 +59,6 @@ class Trials:
             except Invalid as exc:
                 self._found[key] = exc
         return self._found[key]
-
-
-def is_known(name: str) -> bool:
-    """Whether a package that is installed here brings it."""
-    return any(entry.name == name for entry in entry_points(group=GROUP))
 
 
 def demand_made(name: str, settings: Mapping[str, Any], memory: int) -> None:
